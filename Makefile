@@ -1,0 +1,42 @@
+# Each target does all the set-up it needs: nothing has to be installed before it but Python 3.11+.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: help setup demo test check format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv with everything in it
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)  ## three silos fine-tune one model together; flags by ARGS="..."
+	$(BIN)/trunkline demo $(ARGS)
+
+test: $(READY)  ## the fast tests
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY)  ## formatting, lints, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## every benchmark, each prints its table; flags by ARGS="..."
+	$(BIN)/python -m bench.channel $(ARGS)
+	$(BIN)/python -m bench.split_step $(ARGS)
+
+clean:  ## remove everything that the other targets made
+	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

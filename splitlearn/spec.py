@@ -1,0 +1,329 @@
+"""JobSpec v1: everything the parties of one job must agree on, in one frozen, signed document.
+
+The same schema serves the REST API, the worker and the agent. Unknown fields are refused, so that a
+misspelt setting can never be ignored; a field that is valid but not served yet is refused by name
+(:meth:`JobSpec.refuse_unserved`).
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from splitlearn.errors import SpecError, UnservedError
+
+MAX_SILOS = 256
+MAX_SPEC_BYTES = 1 << 20
+_DIGEST_CONTEXT = b"trunkline/spec/v1\0"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+"""A silo, data set or job: lower-case letters, digits, dot, underscore, hyphen; 1 to 64 characters."""
+
+
+class Frozen(BaseModel):
+    """Base of every part of the specification: immutable, strict about names, finite about numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CutSpec(Frozen):
+    """Where one silo cuts the model: how many of the N layers it keeps at either end."""
+
+    bottom_layers: int = Field(default=1, ge=0, le=4096)
+    top_layers: int = Field(default=1, ge=0, le=4096)
+
+
+class SiloSpec(Frozen):
+    """One silo of the roster. The roster's order is the order of everything."""
+
+    name: Name
+    dataset: Name
+    cut: CutSpec = CutSpec()
+
+
+class FullAdapter(Frozen):
+    """Train every weight of the trainable segments."""
+
+    kind: Literal["full"] = "full"
+
+
+class LoraAdapter(Frozen):
+    """Train low-rank adapters (LoRA, arXiv 2106.09685) on the named linear layers.
+
+    Attributes:
+        r: Rank.
+        alpha: Scaling numerator: the update is multiplied by alpha / r.
+        dropout: Probability of zeroing an input element of the adapter, in [0, 1).
+        targets: Module names ("q_proj"), or empty for PEFT's default of the model's family.
+    """
+
+    kind: Literal["lora"] = "lora"
+    r: int = Field(default=8, ge=1, le=4096)
+    alpha: float = Field(default=16.0, gt=0, le=65536)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ()
+
+
+class AdamWSpec(Frozen):
+    """AdamW (arXiv 1711.05101)."""
+
+    kind: Literal["adamw"] = "adamw"
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+
+
+class SGDSpec(Frozen):
+    """Stochastic gradient descent."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+
+
+class LearningRateSpec(Frozen):
+    """Learning rate as a function of the global optimiser step, the same for every party.
+
+    Attributes:
+        peak: Rate after warm-up.
+        warmup_steps: Steps of linear increase from peak / (warmup_steps + 1).
+        decay: What follows the warm-up, until the job's last step.
+        floor: Rate that a decay ends with, as a fraction of the peak.
+    """
+
+    peak: float = Field(default=1e-3, gt=0, le=10)
+    warmup_steps: int = Field(default=0, ge=0, le=10_000_000)
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    floor: float = Field(default=0.0, ge=0, le=1)
+
+
+class CausalLmTask(Frozen):
+    """Next-token prediction on every token of a text."""
+
+    kind: Literal["causal-lm"] = "causal-lm"
+    text: str = Field(default="{text}", min_length=1, max_length=8192)
+
+
+class SftTask(Frozen):
+    """Supervised fine-tuning: the loss is taken on the answer only.
+
+    Attributes:
+        prompt: Template over the row's columns, ``{column}``; what the model reads.
+        answer: Template over the row's columns; what it learns to write, followed by the end token.
+    """
+
+    kind: Literal["sft"] = "sft"
+    prompt: str = Field(default="{prompt}", min_length=1, max_length=8192)
+    answer: str = Field(default="{answer}", min_length=1, max_length=8192)
+
+
+class ChoiceTask(Frozen):
+    """Classification by scoring: the candidate answer with the highest log-likelihood wins.
+
+    Attributes:
+        prompt: Template over the row's columns.
+        label: Name of the column that holds the right answer's key.
+        answers: Candidate text by key as found in the label column, e.g. {"0": "bad", "1": "good"}.
+    """
+
+    kind: Literal["choice"] = "choice"
+    prompt: str = Field(default="{text}", min_length=1, max_length=8192)
+    label: str = Field(default="label", min_length=1, max_length=256)
+    answers: dict[str, str] = Field(min_length=2, max_length=256)
+
+
+class EvaluationSpec(Frozen):
+    """Evaluation on each silo's held-out rows, split, with the silo's own blocks.
+
+    Attributes:
+        every_rounds: Evaluate after each n-th round besides the end; 0 for the end only.
+        holdout: Share of a silo's rows that are held out, by a seeded hash.
+        batch_size: Rows per evaluation batch.
+        max_rows: At most this many held-out rows of each silo are evaluated.
+    """
+
+    every_rounds: int = Field(default=0, ge=0, le=100_000)
+    holdout: float = Field(default=0.1, gt=0, le=0.5)
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    max_rows: int = Field(default=256, ge=1, le=1_000_000)
+
+
+class PrivacySpec(Frozen):
+    """Defences at the cut: noise in multiples of the activations' rms, clip of a token's norm."""
+
+    noise: float = Field(default=0.0, ge=0, le=100)
+    clip: float | None = Field(default=None, gt=0)
+
+
+class JobSpec(Frozen):
+    """One training job. See each part for its fields; sizes are counts, durations seconds.
+
+    Attributes:
+        spec_version: Version of this schema.
+        name: The job's name for people.
+        model: Registered model, or folder, that every party resolves for itself.
+        schedule: How silos and trunk take turns.
+        turn_steps: Serial only: steps of one silo's turn; None for all its steps of the round.
+        batch_size: Rows per micro-batch and silo.
+        accumulation_steps: Micro-batches per optimiser step.
+        max_tokens: Tokens per row after which it is truncated.
+        steps_per_round: Optimiser steps of a round (serial: of each silo in a round).
+        precision: Compute precision.
+        codec: How tensors between silo and trunk are encoded.
+        on_lost_silo: Wait for a silo that vanished, or go on without it.
+        release: Who receives the result: each silo its own model, or the project all of it.
+        patience_seconds: Without progress for this long, a party is reported lost.
+    """
+
+    spec_version: Literal[1] = 1
+    name: Name = "job"
+    model: str = Field(min_length=1, max_length=1024)
+    adapter: FullAdapter | LoraAdapter = Field(default=LoraAdapter(), discriminator="kind")
+    silos: tuple[SiloSpec, ...] = Field(min_length=1, max_length=MAX_SILOS)
+    silo_blocks: Literal["frozen", "local", "averaged"] = "frozen"
+    schedule: Literal["serial", "client-batching", "hierarchical", "auto"] = "client-batching"
+    turn_steps: int | None = Field(default=None, ge=1, le=1_000_000)
+    optimizer: AdamWSpec | SGDSpec = Field(default=AdamWSpec(), discriminator="kind")
+    learning_rate: LearningRateSpec = LearningRateSpec()
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    accumulation_steps: int = Field(default=1, ge=1, le=256)
+    max_tokens: int = Field(default=128, ge=2, le=1 << 20)
+    rounds: int = Field(default=1, ge=1, le=1_000_000)
+    steps_per_round: int = Field(default=10, ge=1, le=1_000_000)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    codec: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
+    task: CausalLmTask | SftTask | ChoiceTask = Field(default=CausalLmTask(), discriminator="kind")
+    evaluation: EvaluationSpec = EvaluationSpec()
+    on_lost_silo: Literal["wait", "continue"] = "wait"
+    min_silos: int = Field(default=1, ge=1, le=MAX_SILOS)
+    patience_seconds: float = Field(default=600.0, gt=0, le=604_800)
+    privacy: PrivacySpec = PrivacySpec()
+    release: Literal["silos", "project"] = "silos"
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        doubled = [name for name, count in Counter(silo.name for silo in self.silos).items() if count > 1]
+        if doubled:
+            raise ValueError(f"silos: the name {doubled[0]!r} is listed twice; every silo needs its own")
+        if self.min_silos > len(self.silos):
+            raise ValueError(
+                f"min_silos: {self.min_silos} is more than the {len(self.silos)} silos of the roster; "
+                "lower it or add silos"
+            )
+        if self.turn_steps is not None and self.schedule != "serial":
+            raise ValueError(
+                f"turn_steps: {self.turn_steps} has a meaning only with schedule 'serial', "
+                f"not {self.schedule!r}; leave it out"
+            )
+        if self.turn_steps is not None and self.turn_steps > self.steps_per_round:
+            raise ValueError(
+                f"turn_steps: {self.turn_steps} is more than steps_per_round {self.steps_per_round}; lower it"
+            )
+        return self
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any] | bytes | str) -> Self:
+        """Build a specification from a mapping or JSON text.
+
+        Raises:
+            SpecError: With one line per wrong field: its path, the value seen and the limit.
+        """
+        if isinstance(data, bytes | str) and len(data) > MAX_SPEC_BYTES:
+            raise SpecError(f"the specification has {len(data)} bytes, the limit is {MAX_SPEC_BYTES}")
+        try:
+            if isinstance(data, bytes | str):
+                return cls.model_validate_json(data)
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise SpecError("\n".join(_sentences(error))) from error
+
+    def refuse_unserved(self) -> None:
+        """Refuse, by name, a valid field that this version cannot honour.
+
+        Raises:
+            UnservedError: Names every such field, its value and what may be asked for instead.
+        """
+        refused = [
+            f"{field}: {value!r} is not served yet; {remedy}"
+            for field, value, served, remedy in self._served()
+            if not served
+        ]
+        if refused:
+            raise UnservedError("\n".join(refused))
+
+    def _served(self) -> Iterator[tuple[str, object, bool, str]]:
+        yield (
+            "silo_blocks",
+            self.silo_blocks,
+            self.silo_blocks in {"frozen", "local"},
+            "use 'frozen' or 'local'",
+        )
+        yield (
+            "schedule",
+            self.schedule,
+            self.schedule in {"serial", "client-batching"},
+            "use 'serial' or 'client-batching'",
+        )
+        yield "precision", self.precision, self.precision == "fp32", "use 'fp32'"
+        yield "on_lost_silo", self.on_lost_silo, self.on_lost_silo == "wait", "use 'wait'"
+        yield "privacy.noise", self.privacy.noise, self.privacy.noise == 0, "use 0"
+        yield "privacy.clip", self.privacy.clip, self.privacy.clip is None, "leave it out"
+        yield "release", self.release, self.release == "silos", "use 'silos'"
+        yield (
+            "min_silos",
+            self.min_silos,
+            self.min_silos in {1, len(self.silos)},
+            "leave it out: every silo of the roster takes part in every step",
+        )
+
+    def canonical_bytes(self) -> bytes:
+        """Return the one byte string that stands for this specification: what is digested and signed.
+
+        JSON in UTF-8 with sorted keys, no white space, every default written out.
+        """
+        fields = self.model_dump(mode="json")
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def digest(self) -> bytes:
+        """Return the 32-byte SHA-256 of the canonical bytes, under a context of its own."""
+        return hashlib.sha256(_DIGEST_CONTEXT + self.canonical_bytes()).digest()
+
+    def silo_index(self, name: str) -> int:
+        """Return the position of a silo in the roster.
+
+        Raises:
+            SpecError: No silo of that name.
+        """
+        for index, silo in enumerate(self.silos):
+            if silo.name == name:
+                return index
+        known = ", ".join(silo.name for silo in self.silos)
+        raise SpecError(f"no silo {name!r} in the roster; it has {known}")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the trunk over the whole job."""
+        silo_turns = len(self.silos) if self.schedule == "serial" else 1
+        return self.rounds * self.steps_per_round * silo_turns
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors(include_url=False):
+        path = ".".join(str(part) for part in detail["loc"])
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            yield f"{path}: unknown field; remove it or correct its spelling"
+        elif not path:
+            yield message
+        else:
+            yield f"{path}: {message}; got {_shortened(detail['input'])}"
+
+
+def _shortened(value: object, *, max_characters: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= max_characters else text[: max_characters - 3] + "..."
