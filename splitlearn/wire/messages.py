@@ -1,0 +1,348 @@
+"""The messages of the conversation, as dataclasses: the closed list of what a party may say.
+
+Every field's annotation carries its kind, what it is and what it reveals (:class:`Listed`); from these
+come the encoding (``encoding``), and the page ``docs/what-leaves.md`` (``catalogue``). Axes: N valid
+tokens of a micro-batch, rows one after another in the batch's order without pads; D hidden size.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Annotated, Any, Final
+
+import numpy as np
+
+from splitlearn.wire.envelope import Direction
+from splitlearn.wire.schema import (
+    F64,
+    FLAG,
+    LIST_F32,
+    LIST_U32,
+    U32,
+    U64,
+    Array,
+    Choice,
+    ChoiceSet,
+    Listed,
+    Optional,
+    Record,
+    Tensor,
+    listed_fields,
+)
+
+
+class Phase(IntEnum):
+    """What a turn is for."""
+
+    TRAIN = 1
+    EVAL = 2
+    GENERATE = 3
+
+
+class PaddingSide(IntEnum):
+    """On which side the short rows of a batch are filled up."""
+
+    LEFT = 1
+    RIGHT = 2
+
+
+class GoodbyeReason(IntEnum):
+    """Why a silo leaves."""
+
+    FINISHED = 1
+    CANCELLED = 2
+    FAILED = 3
+
+
+class JobStatus(IntEnum):
+    """How a job ended."""
+
+    COMPLETED = 1
+    CANCELLED = 2
+    FAILED = 3
+
+
+class RefusalCode(IntEnum):
+    """Why the trunk refuses what a silo asked for. A code and no text: nothing detailed leaves."""
+
+    UNSERVED_PHASE = 1
+    WRONG_ROUND = 2
+    TOO_LARGE = 3
+    INTERNAL = 4
+
+
+class _Value:
+    """Equality by value, and a representation that never shows a tensor's contents."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]  # arrays are mutable
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_same(mine, theirs) for mine, theirs in zip(_values(self), _values(other), strict=True))
+
+    def __repr__(self) -> str:
+        shown = (f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    return tuple(getattr(value, field.name) for field in fields(value))
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
+        return np.array_equal(mine, theirs, equal_nan=True)
+    if isinstance(mine, tuple) and isinstance(theirs, tuple):
+        return len(mine) == len(theirs) and all(map(_same, mine, theirs))
+    if isinstance(mine, float) and isinstance(theirs, float):
+        return mine == theirs or (math.isnan(mine) and math.isnan(theirs))
+    return type(mine) is type(theirs) and bool(mine == theirs)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"<{value.dtype} {list(value.shape)}>"
+    if isinstance(value, tuple):
+        return f"<{len(value)} items>"
+    return value.name if isinstance(value, IntEnum) else repr(value)
+
+
+_COUNT = "a place in the job's public plan"
+_LOSS = "how well the model predicts this silo's labels, on average; over steps, whether a text is repeated"
+_STATES = (
+    "with public base weights the tokens themselves can be recovered from it, nearly all of them "
+    "(threat model); the order of rows and tokens"
+)
+_GRADIENT = (
+    "much of the labels can be recovered from it; rows that the loss ignores are exactly zero and show "
+    "where prompt and answer meet"
+)
+_RETURNED = "nothing that the trunk did not hold already: it computed it"
+_NORM = "how far a step moved this block: one number per tensor and step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Outcome(_Value):
+    """What a step came to: enough to clip by the global norm, or to skip the step, on both sides alike.
+
+    A list is empty where the sender does not hold the segment or the segment is frozen.
+
+    Attributes:
+        norms_bottom: fp32 L2 norm of each trainable tensor's gradient, in the whole model's order.
+        norms_trunk: The same of the trunk.
+        norms_top: The same of the top.
+        finite: Whether every gradient of the step is finite.
+        num_tokens: Label tokens of the step.
+    """
+
+    norms_bottom: Annotated[
+        tuple[float, ...],
+        Listed(LIST_F32, "fp32 L2 norm of the gradient of each trainable tensor of the bottom", _NORM),
+    ]
+    norms_trunk: Annotated[
+        tuple[float, ...],
+        Listed(LIST_F32, "the same of the trunk", "nothing of a silo alone: the trunk computed it"),
+    ]
+    norms_top: Annotated[tuple[float, ...], Listed(LIST_F32, "the same of the top", _NORM)]
+    finite: Annotated[bool, Listed(FLAG, "whether every gradient is finite", "that a step failed")]
+    num_tokens: Annotated[int, Listed(U32, "label tokens of the step", "how much text has labels, not which")]
+
+
+_OUTCOME = Optional(Record(Outcome, listed_fields(Outcome)))
+_ROWS_ND = Tensor("ND")
+_PHASE = Listed(Choice(Phase), "what the turn is for", _COUNT)
+_MICRO_BATCH = Listed(U32, "which micro-batch of the step, from 0", _COUNT)
+_ROUND = Listed(U32, "the round, from 1", _COUNT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Ready(_Value):
+    """The silo is loaded and waits. ``last_round``: last round it has a checkpoint of, 0 for none."""
+
+    last_round: Annotated[int, Listed(U32, "last round that the silo has a checkpoint of", _COUNT)]
+    served: Annotated[
+        frozenset[Phase], Listed(ChoiceSet(Phase), "phases that the silo serves", "the silo's version")
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class TurnRequest(_Value):
+    """The silo asks for a phase by itself."""
+
+    phase: Annotated[Phase, _PHASE]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Activations(_Value):
+    """What the bottom made of one micro-batch: fp32 [N, D], N the sum of ``lengths``.
+
+    ``outcome`` is that of the silo's previous step, where the trunk still waits for it.
+    """
+
+    phase: Annotated[Phase, _PHASE]
+    micro_batch: Annotated[int, _MICRO_BATCH]
+    num_micro_batches: Annotated[int, Listed(U32, "micro-batches of the step", _COUNT)]
+    lengths: Annotated[
+        tuple[int, ...], Listed(LIST_U32, "valid tokens of each row, in order", "how long each text is")
+    ]
+    padding_side: Annotated[PaddingSide, Listed(Choice(PaddingSide), "where short rows are filled", _COUNT)]
+    num_label_tokens: Annotated[
+        int, Listed(U32, "label tokens of the whole step", "how much text has labels, not which")
+    ]
+    outcome: Annotated[Outcome | None, Listed(_OUTCOME, "outcome of the previous step", "see Outcome")]
+    hidden: Annotated[
+        Array, Listed(_ROWS_ND, "hidden states after the bottom, valid tokens only, no pads", _STATES)
+    ]
+
+    def inconsistency(self) -> str | None:
+        """Say what does not fit together, or None."""
+        if sum(self.lengths) != len(self.hidden):
+            return f"lengths sum to {sum(self.lengths)}, hidden has {len(self.hidden)} rows"
+        if self.micro_batch >= self.num_micro_batches:
+            return f"micro_batch {self.micro_batch} is not among {self.num_micro_batches}"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class GradHidden(_Value):
+    """Gradient of the micro-batch's loss with respect to the trunk's output: fp32 [N, D]."""
+
+    micro_batch: Annotated[int, _MICRO_BATCH]
+    loss_sum: Annotated[float, Listed(F64, "loss summed over the micro-batch's label tokens", _LOSS)]
+    grad: Annotated[Array, Listed(_ROWS_ND, "gradient of the loss by the trunk's output", _GRADIENT)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class TurnEnd(_Value):
+    """All steps of the turn are done; in ``eval`` the sums run over the silo's held-out rows."""
+
+    outcome: Annotated[Outcome | None, Listed(_OUTCOME, "outcome of the last step", "see Outcome")]
+    loss_sum: Annotated[float, Listed(F64, "loss summed over the turn's label tokens", _LOSS)]
+    num_tokens: Annotated[int, Listed(U64, "label tokens of the turn", "how much text has labels, not which")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class RoundSaved(_Value):
+    """The silo's checkpoint of the round is on disk."""
+
+    round: Annotated[int, _ROUND]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Goodbye(_Value):
+    """The silo leaves."""
+
+    reason: Annotated[
+        GoodbyeReason, Listed(Choice(GoodbyeReason), "why the silo leaves", "whether it failed, not how")
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class TurnStart(_Value):
+    """The silo's turn: do ``num_steps`` steps from global step ``first_step`` on."""
+
+    phase: Annotated[Phase, _PHASE]
+    round: Annotated[int, _ROUND]
+    first_step: Annotated[int, Listed(U32, "global step that the turn begins with", _COUNT)]
+    num_steps: Annotated[int, Listed(U32, "steps of the turn", _COUNT)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Hidden(_Value):
+    """What the trunk made of one micro-batch: fp32 [N, D], rows as in its activations."""
+
+    micro_batch: Annotated[int, _MICRO_BATCH]
+    hidden: Annotated[Array, Listed(_ROWS_ND, "hidden states after the trunk", _RETURNED)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class GradActivations(_Value):
+    """Gradient with respect to the activations: fp32 [N, D]; None where the bottom is frozen.
+
+    ``outcome`` is that of the step, with its last micro-batch only.
+    """
+
+    micro_batch: Annotated[int, _MICRO_BATCH]
+    outcome: Annotated[Outcome | None, Listed(_OUTCOME, "outcome of the step", "see Outcome")]
+    grad: Annotated[
+        Array | None,
+        Listed(Optional(_ROWS_ND), "gradient of the loss by the activations", _RETURNED),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class StepVoid(_Value):
+    """A gradient somewhere is not finite: undo the step and send the next activations again."""
+
+    step: Annotated[int, Listed(U32, "the global step that is skipped", "that some silo's step failed")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class TurnResult(_Value):
+    """Answers TurnEnd."""
+
+    voided: Annotated[
+        bool, Listed(FLAG, "whether the turn's last step is skipped", "that some silo's step failed")
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class RoundEnd(_Value):
+    """The round is over: the silo saves its checkpoint and answers RoundSaved."""
+
+    round: Annotated[int, _ROUND]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class JobEnd(_Value):
+    """The job is over."""
+
+    status: Annotated[JobStatus, Listed(Choice(JobStatus), "how the job ended", "whether it failed, not how")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Refusal(_Value):
+    """The trunk does not do what the silo asked for."""
+
+    code: Annotated[RefusalCode, Listed(Choice(RefusalCode), "why", "a limit or version of the trunk")]
+
+
+SiloMessage = Ready | TurnRequest | Activations | GradHidden | TurnEnd | RoundSaved | Goodbye
+TrunkMessage = TurnStart | Hidden | GradActivations | StepVoid | TurnResult | RoundEnd | JobEnd | Refusal
+Message = SiloMessage | TrunkMessage
+
+
+@dataclass(frozen=True, slots=True)
+class MessageType:
+    """One line of the closed list: the number on the wire, the class, who may send it, its fields."""
+
+    number: int
+    cls: type[Message]
+    direction: Direction
+    fields: dict[str, Listed]
+
+
+def _listed_as(number: int, cls: type[Message], direction: Direction) -> MessageType:
+    return MessageType(number=number, cls=cls, direction=direction, fields=listed_fields(cls))
+
+
+CLOSED_LIST: Final = (
+    _listed_as(1, Ready, Direction.SILO_TO_TRUNK),
+    _listed_as(2, TurnRequest, Direction.SILO_TO_TRUNK),
+    _listed_as(3, Activations, Direction.SILO_TO_TRUNK),
+    _listed_as(4, GradHidden, Direction.SILO_TO_TRUNK),
+    _listed_as(5, TurnEnd, Direction.SILO_TO_TRUNK),
+    _listed_as(6, RoundSaved, Direction.SILO_TO_TRUNK),
+    _listed_as(7, Goodbye, Direction.SILO_TO_TRUNK),
+    _listed_as(65, TurnStart, Direction.TRUNK_TO_SILO),
+    _listed_as(66, Hidden, Direction.TRUNK_TO_SILO),
+    _listed_as(67, GradActivations, Direction.TRUNK_TO_SILO),
+    _listed_as(68, StepVoid, Direction.TRUNK_TO_SILO),
+    _listed_as(69, TurnResult, Direction.TRUNK_TO_SILO),
+    _listed_as(70, RoundEnd, Direction.TRUNK_TO_SILO),
+    _listed_as(71, JobEnd, Direction.TRUNK_TO_SILO),
+    _listed_as(72, Refusal, Direction.TRUNK_TO_SILO),
+)
+"""Everything that a party may say. Nothing else can be encoded or decoded."""
