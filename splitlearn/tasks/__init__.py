@@ -1,0 +1,71 @@
+"""Records of a silo's data to token batches with labels, and what evaluation says of them.
+
+From the file to the step: :func:`read_records` (plain text, JSONL, CSV, TSV), :class:`Template` and the
+tasks of the specification, :func:`prepare` (tokens, labels, truncation), :func:`split_holdout`,
+:class:`BatchPlan` and :class:`EvaluationPlan`. :func:`load_silo_data` does all of it. The formats are
+described in ``docs/data.md``. Everything before ``batches`` and ``scoring`` needs no torch.
+"""
+
+from splitlearn.tasks.batches import (
+    BatchPlan,
+    TokenBatch,
+    collate,
+    concatenate_batches,
+)
+from splitlearn.tasks.chance import keyed_digest, keyed_fraction, keyed_random
+from splitlearn.tasks.columns import ColumnMapping
+from splitlearn.tasks.evaluation import EvaluationPlan, EvaluationResult
+from splitlearn.tasks.examples import Prepared, prepare
+from splitlearn.tasks.holdout import Split, split_holdout
+from splitlearn.tasks.reading import DEFAULT_LIMITS, DataFormat, ReadLimits, format_of, read_records
+from splitlearn.tasks.records import Record, write_records
+from splitlearn.tasks.rows import IGNORED, Example, TokenRow
+from splitlearn.tasks.scoring import LossSum, RowScore, best_candidate, row_scores, total_loss
+from splitlearn.tasks.silo_data import DataReport, SiloData, load_silo_data, prepare_silo_data
+from splitlearn.tasks.template import Template
+from splitlearn.tasks.texts import RowTexts, Task, row_texts
+from splitlearn.tasks.tokenizing import TextTokenizer, encode_texts, load_tokenizer, padding_id
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "IGNORED",
+    "BatchPlan",
+    "ColumnMapping",
+    "DataFormat",
+    "DataReport",
+    "EvaluationPlan",
+    "EvaluationResult",
+    "Example",
+    "LossSum",
+    "Prepared",
+    "ReadLimits",
+    "Record",
+    "RowScore",
+    "RowTexts",
+    "SiloData",
+    "Split",
+    "Task",
+    "Template",
+    "TextTokenizer",
+    "TokenBatch",
+    "TokenRow",
+    "best_candidate",
+    "collate",
+    "concatenate_batches",
+    "encode_texts",
+    "format_of",
+    "keyed_digest",
+    "keyed_fraction",
+    "keyed_random",
+    "load_silo_data",
+    "load_tokenizer",
+    "padding_id",
+    "prepare",
+    "prepare_silo_data",
+    "read_records",
+    "row_scores",
+    "row_texts",
+    "split_holdout",
+    "total_loss",
+    "write_records",
+]

@@ -1,0 +1,217 @@
+"""Rows of a data file: plain text, JSONL, CSV, TSV. Torch-free, streaming, strict.
+
+Each format is a generator of rows; a row that is wrong ends the reading with a
+:class:`~splitlearn.errors.DataError` that names file and line. Blank lines are passed over.
+"""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NoReturn
+
+from splitlearn.errors import DataError
+from splitlearn.tasks.columns import ColumnMapping
+from splitlearn.tasks.lines import decoded_lines
+from splitlearn.tasks.records import Record
+
+
+class DataFormat(StrEnum):
+    """How a file's rows are written."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+
+
+_FORMAT_BY_SUFFIX = {
+    ".txt": DataFormat.TEXT,
+    ".text": DataFormat.TEXT,
+    ".jsonl": DataFormat.JSONL,
+    ".ndjson": DataFormat.JSONL,
+    ".json": DataFormat.JSONL,
+    ".csv": DataFormat.CSV,
+    ".tsv": DataFormat.TSV,
+}
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """What one file may hold.
+
+    Attributes:
+        max_line_bytes: Longest line.
+        max_rows: Most rows.
+    """
+
+    max_line_bytes: int = 16 << 20
+    max_rows: int = 10_000_000
+
+
+DEFAULT_LIMITS = ReadLimits()
+
+
+def read_records(
+    path: Path,
+    *,
+    data_format: DataFormat | None = None,
+    columns: ColumnMapping | None = None,
+    limits: ReadLimits = DEFAULT_LIMITS,
+) -> Iterator[Record]:
+    """Yield the rows of one file.
+
+    Args:
+        path: The file; its suffix says the format unless ``data_format`` does.
+        data_format: The format, where the suffix does not say it.
+        columns: New names of columns, applied to every row.
+        limits: What the file may hold.
+
+    Raises:
+        DataError: The file is missing, empty, of an unknown format or malformed.
+    """
+    reader = _READERS[data_format or format_of(path)]
+    mapping = columns or ColumnMapping()
+    count = 0
+    for record in reader(path, limits):
+        count += 1
+        if count > limits.max_rows:
+            raise DataError(f"{record.where}: more than {limits.max_rows} rows, the limit; split the file")
+        yield mapping.apply(record)
+    if not count:
+        raise DataError(f"{path}: the file has no rows; give a file with at least one")
+
+
+def format_of(path: Path) -> DataFormat:
+    """Return the format that a path's suffix stands for.
+
+    Raises:
+        DataError: The suffix is not known.
+    """
+    try:
+        return _FORMAT_BY_SUFFIX[path.suffix.lower()]
+    except KeyError:
+        known = ", ".join(_FORMAT_BY_SUFFIX)
+        raise DataError(
+            f"{path}: the suffix {path.suffix!r} names no known format; "
+            f"rename the file to one of {known}, or state the format"
+        ) from None
+
+
+def _read_text(path: Path, limits: ReadLimits) -> Iterator[Record]:
+    source = str(path)
+    for number, line in enumerate(decoded_lines(path, max_line_bytes=limits.max_line_bytes), 1):
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield Record({"text": text}, source, number)
+
+
+def _read_jsonl(path: Path, limits: ReadLimits) -> Iterator[Record]:
+    source = str(path)
+    for number, line in enumerate(decoded_lines(path, max_line_bytes=limits.max_line_bytes), 1):
+        if line.strip():
+            yield Record(_json_object(line, where=f"{source}:{number}"), source, number)
+
+
+def _json_object(line: str, *, where: str) -> dict[str, object]:
+    try:
+        value = json.loads(line, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        if "\\ud" in line or "\\uD" in line:
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        hint = "; a JSON array must be written as one object per line" if line.lstrip()[0] == "[" else ""
+        raise DataError(
+            f"{where}: not JSON at character {error.pos + 1} ({error.msg}), "
+            f"expected one object per line{hint}"
+        ) from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: half of a surrogate pair in a text; write the whole character") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: {error}; correct the line") from error
+    if not isinstance(value, dict):
+        kind = "an array" if isinstance(value, list) else f"a {type(value).__name__}"
+        raise DataError(
+            f'{where}: the line is {kind}, expected one object per line, such as {{"text": "..."}}'
+        )
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        doubled = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {doubled!r} occurs twice in one object")
+    return result
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _read_tsv(path: Path, limits: ReadLimits) -> Iterator[Record]:
+    lines = decoded_lines(path, max_line_bytes=limits.max_line_bytes)
+    rows = (
+        (number, line.rstrip("\r\n").split("\t"))
+        for number, line in enumerate(lines, 1)
+        if line.strip("\r\n")
+    )
+    return _table(path, rows)
+
+
+def _read_csv(path: Path, limits: ReadLimits) -> Iterator[Record]:
+    return _table(path, _csv_rows(path, limits))
+
+
+def _csv_rows(path: Path, limits: ReadLimits) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(decoded_lines(path, max_line_bytes=limits.max_line_bytes), strict=True)
+    while True:
+        first_line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"{path}:{first_line}: not CSV ({error}), expected comma-separated fields, quoted with "
+                f'double quotes and each quote within doubled (""); correct the row, or write JSONL'
+            ) from error
+        if row:
+            yield first_line, row
+
+
+def _table(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Record]:
+    source = str(path)
+    header = None
+    for number, row in rows:
+        if header is None:
+            header = _checked_header(row, where=f"{source}:{number}")
+        elif len(row) != len(header):
+            raise DataError(
+                f"{source}:{number}: the row has {len(row)} fields, expected {len(header)} as in the header; "
+                "correct the row, or quote the field that holds the separator (CSV)"
+            )
+        else:
+            yield Record(dict(zip(header, row, strict=True)), source, number)
+
+
+def _checked_header(row: list[str], *, where: str) -> list[str]:
+    header = [name.strip() for name in row]
+    if not all(header):
+        raise DataError(
+            f"{where}: column {header.index('') + 1} of the header has no name; name every column"
+        )
+    doubled, times = Counter(header).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{where}: the header has {times} columns {doubled!r}; rename all but one")
+    return header
+
+
+_READERS: dict[DataFormat, Callable[[Path, ReadLimits], Iterator[Record]]] = {
+    DataFormat.TEXT: _read_text,
+    DataFormat.JSONL: _read_jsonl,
+    DataFormat.CSV: _read_csv,
+    DataFormat.TSV: _read_tsv,
+}

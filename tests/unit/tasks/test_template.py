@@ -1,0 +1,52 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splitlearn.errors import DataError
+from splitlearn.tasks import Record, Template
+
+
+def rendered(source: str, **columns: object) -> str:
+    return Template.parse(source).render(Record(columns, "a.jsonl", 1))
+
+
+class TestParse:
+    @pytest.mark.parametrize(
+        "source",
+        ["{x.__class__}", "{x[0]}", "{x!r}", "{x:>9}", "{x:{y}}", "{}", "{ x}", "{x:999999999}"],
+    )
+    def test_refuses_all_but_plain_names(self, source: str) -> None:
+        with pytest.raises(DataError, match=r"is not a plain column name; write \{column\}"):
+            Template.parse(source)
+
+    @pytest.mark.parametrize("source", ["{", "}", "a {x", "{x}}", "{a{b}"])
+    def test_refuses_a_brace_that_stands_alone(self, source: str) -> None:
+        with pytest.raises(DataError, match=r"write \{column\} for a column's text"):
+            Template.parse(source)
+
+    def test_columns_in_order_of_first_use(self) -> None:
+        assert Template.parse("{b} {{c}} {a} {b}").columns == ("b", "a")
+
+    @given(st.text(alphabet="{}ab.!:[] \n", max_size=30))
+    def test_any_text_parses_or_is_refused(self, source: str) -> None:
+        try:
+            names = Template.parse(source).columns
+        except DataError:
+            return
+        assert all("{" + name in source for name in names)
+
+
+class TestRender:
+    def test_puts_columns_in(self) -> None:
+        assert rendered("Q: {q a}\n{{x}} A: {n}", **{"q a": "why?", "n": 3}) == "Q: why?\n{x} A: 3"
+
+    def test_text_that_looks_like_a_field_stays(self) -> None:
+        assert rendered("{a}", a="{b} {{ }} {a.b}") == "{b} {{ }} {a.b}"
+
+    def test_unknown_column_lists_the_known(self) -> None:
+        with pytest.raises(DataError, match=r"a\.jsonl:1: no column 'answer'; the row has 'q', 'a'"):
+            rendered("{answer}", q="x", a="y")
+
+    @given(st.text(max_size=50))
+    def test_doubled_braces_give_any_text_back(self, text: str) -> None:
+        assert rendered(text.replace("{", "{{").replace("}", "}}")) == text
