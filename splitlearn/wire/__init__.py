@@ -4,6 +4,8 @@ Torch-free. Nothing here talks to a socket or knows a key: the channel seals wha
 protocol decides who says what when.
 """
 
+from splitlearn.wire.codecs import Codec, encoded_bytes
+from splitlearn.wire.encoding import decode_message, encode_message, set_ack
 from splitlearn.wire.envelope import (
     ENVELOPE_BYTES,
     JOB_TAG_BYTES,
@@ -14,6 +16,7 @@ from splitlearn.wire.envelope import (
     job_tag,
 )
 from splitlearn.wire.errors import CodecError, FrameError, LimitError, MessageError, UnlistedError
+from splitlearn.wire.frames import Frame, FrameDecoder
 from splitlearn.wire.limits import Limits
 from splitlearn.wire.messages import (
     CLOSED_LIST,
@@ -49,9 +52,12 @@ __all__ = [
     "JOB_TAG_BYTES",
     "TAG_BYTES",
     "Activations",
+    "Codec",
     "CodecError",
     "Direction",
     "Envelope",
+    "Frame",
+    "FrameDecoder",
     "FrameError",
     "Goodbye",
     "GoodbyeReason",
@@ -81,5 +87,9 @@ __all__ = [
     "TurnResult",
     "TurnStart",
     "UnlistedError",
+    "decode_message",
+    "encode_message",
+    "encoded_bytes",
     "job_tag",
+    "set_ack",
 ]

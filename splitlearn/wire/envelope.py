@@ -10,6 +10,8 @@ from typing import Self
 from splitlearn.errors import LocalProtocolError
 from splitlearn.wire.errors import FrameError
 
+Buffer = bytes | bytearray | memoryview
+"""What bytes are read from; contiguous."""
 MAGIC = b"TRK1"
 TAG_BYTES = 16
 """Bytes that AES-256-GCM adds to a plaintext."""
@@ -96,7 +98,7 @@ class Envelope:
             raise LocalProtocolError(f"{self} does not fit the envelope: {error}") from error
 
     @classmethod
-    def unpack(cls, header: bytes | bytearray | memoryview) -> Self:
+    def unpack(cls, header: Buffer) -> Self:
         """Read the 64 bytes; sizes are not judged here but by the frame decoder's limits.
 
         Raises:

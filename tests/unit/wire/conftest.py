@@ -1,0 +1,75 @@
+"""One message of every type, and strategies that draw the rest."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from splitlearn.wire import (
+    Activations,
+    Goodbye,
+    GoodbyeReason,
+    GradActivations,
+    GradHidden,
+    Hidden,
+    JobEnd,
+    JobStatus,
+    Message,
+    Outcome,
+    PaddingSide,
+    Phase,
+    Ready,
+    Refusal,
+    RefusalCode,
+    RoundEnd,
+    RoundSaved,
+    StepVoid,
+    TurnEnd,
+    TurnRequest,
+    TurnResult,
+    TurnStart,
+)
+
+torch.set_num_threads(1)
+# No deadline: the machine that runs the tests is shared, and none of them measures time.
+settings.register_profile("wire", deadline=None, max_examples=60)
+settings.load_profile("wire")
+
+
+@pytest.fixture
+def rows_nd() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+
+
+@pytest.fixture
+def every_message(rows_nd: Any) -> list[Message]:
+    outcome = Outcome(norms_bottom=(0.5, 1.25), norms_trunk=(2.0,), norms_top=(), finite=True, num_tokens=17)
+    return [
+        Ready(last_round=3, served=frozenset({Phase.TRAIN, Phase.EVAL})),
+        TurnRequest(phase=Phase.GENERATE),
+        Activations(
+            phase=Phase.TRAIN,
+            micro_batch=0,
+            num_micro_batches=2,
+            lengths=(2, 3),
+            padding_side=PaddingSide.LEFT,
+            num_label_tokens=3,
+            outcome=outcome,
+            hidden=rows_nd,
+        ),
+        GradHidden(micro_batch=1, loss_sum=2.5, grad=rows_nd),
+        TurnEnd(outcome=None, loss_sum=float("nan"), num_tokens=1 << 40),
+        RoundSaved(round=4),
+        Goodbye(reason=GoodbyeReason.FINISHED),
+        TurnStart(phase=Phase.EVAL, round=1, first_step=0, num_steps=10),
+        Hidden(micro_batch=2, hidden=rows_nd),
+        GradActivations(micro_batch=0, outcome=outcome, grad=rows_nd),
+        GradActivations(micro_batch=0, outcome=None, grad=None),
+        StepVoid(step=9),
+        TurnResult(voided=True),
+        RoundEnd(round=4),
+        JobEnd(status=JobStatus.COMPLETED),
+        Refusal(code=RefusalCode.TOO_LARGE),
+    ]
