@@ -1,0 +1,35 @@
+"""One step of training, split: each party's half without I/O, its optimiser, and its checkpoints.
+
+Who calls what: the silo runs :class:`SiloTrainer`, the worker :class:`TrunkTrainer`; what passes between
+them is packed hidden states, gradients, loss sums and outcomes. With one silo the parts compute, bit for
+bit, what the unsplit model computes in fp32 on a CPU.
+"""
+
+from splitlearn.training.checkpoints import CheckpointStore
+from splitlearn.training.clipping import clip_coefficient, gradient_norms, scale_gradients, total_norm
+from splitlearn.training.learning_rate import learning_rate
+from splitlearn.training.optimizer import build_optimizer, set_learning_rate
+from splitlearn.training.outcomes import token_weights
+from splitlearn.training.seeding import TRUNK_PARTY, StepKey, derive_seed, dropout_seed, seeded
+from splitlearn.training.silo import SiloTrainer
+from splitlearn.training.trunk import TrunkPart, TrunkTrainer
+
+__all__ = [
+    "TRUNK_PARTY",
+    "CheckpointStore",
+    "SiloTrainer",
+    "StepKey",
+    "TrunkPart",
+    "TrunkTrainer",
+    "build_optimizer",
+    "clip_coefficient",
+    "derive_seed",
+    "dropout_seed",
+    "gradient_norms",
+    "learning_rate",
+    "scale_gradients",
+    "seeded",
+    "set_learning_rate",
+    "token_weights",
+    "total_norm",
+]
