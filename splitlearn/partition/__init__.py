@@ -1,8 +1,10 @@
 """The cut: segments of a Hugging Face decoder, loaded alone, that compose bit for bit to the whole."""
 
 from splitlearn.partition.adapters import Adapter, AdapterError, apply_adapter
+from splitlearn.partition.exporting import PartsError, export_result
 from splitlearn.partition.layout import BatchLayout, PaddingSide
 from splitlearn.partition.loading import SiloBlocks, load_silo_blocks, load_trunk
+from splitlearn.partition.merging import merge_adapter
 from splitlearn.partition.segments import (
     BottomSegment,
     Origin,
@@ -26,15 +28,18 @@ __all__ = [
     "ModelFolder",
     "Origin",
     "PaddingSide",
+    "PartsError",
     "Role",
     "Segment",
     "SiloBlocks",
     "TopSegment",
     "TrunkSegment",
     "apply_adapter",
+    "export_result",
     "freeze",
     "load_segment_state",
     "load_silo_blocks",
     "load_trunk",
+    "merge_adapter",
     "segment_state",
 ]

@@ -58,6 +58,11 @@ def resolve_targets(adapter: LoraAdapter, *, family: Family, linear: tuple[str, 
     return tuple(targets)
 
 
+def targeted(linear: tuple[str, ...], targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those linear modules that any of the targets names, in the model's order."""
+    return tuple(name for name in linear if any(_matches(name, target) for target in targets))
+
+
 def _matches(module: str, target: str) -> bool:
     return module == target or module.endswith("." + target)  # PEFT's own rule for lists of names
 
@@ -90,13 +95,13 @@ def apply_adapter(model: Any, adapter: Adapter, *, seed: int) -> Any:
     return model
 
 
-def lora_config(adapter: LoraAdapter, *, targets: list[str], conv1d: bool, **fields: Any) -> LoraConfig:
-    """Return PEFT's configuration of an adapter.
+def lora_config(adapter: LoraAdapter, *, targets: list[str], module: nn.Module, **fields: Any) -> Any:
+    """Return PEFT's configuration (``LoraConfig``) of an adapter.
 
     Args:
         adapter: The job's adapter.
         targets: Module names.
-        conv1d: Whether the targets are GPT-2's transposed linear layers.
+        module: One of the modules that they name.
         fields: Further fields of PEFT's configuration.
     """
     return LoraConfig(
@@ -105,18 +110,17 @@ def lora_config(adapter: LoraAdapter, *, targets: list[str], conv1d: bool, **fie
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=targets,
-        fan_in_fan_out=conv1d,
+        fan_in_fan_out=isinstance(module, Conv1D),  # GPT-2 stores its linear layers transposed,
         **fields,
     )
 
 
 def _wrap(core: Any, adapter: LoraAdapter, targets: tuple[str, ...]) -> Any:
-    matched = [name for name in linear_modules(core) if any(_matches(name, target) for target in targets)]
+    matched = targeted(linear_modules(core), targets)
     core.requires_grad_(requires_grad=False)
     if not matched:  # a segment without layers: nothing of it is adapted
         return core
-    conv1d = isinstance(core.get_submodule(matched[0]), Conv1D)
-    config = lora_config(adapter, targets=list(targets), conv1d=conv1d)
+    config = lora_config(adapter, targets=list(targets), module=core.get_submodule(matched[0]))
     # PEFT draws initial weights that are replaced below; the caller's random state must not notice.
     with BUILD_LOCK, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # PEFT asks transformers for a property by its former name; nothing of ours does.

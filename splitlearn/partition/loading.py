@@ -119,4 +119,4 @@ def _load(
         bytes_read=reader.bytes_read,
         tensors_read=tuple(reader.tensors_read),
     )
-    return _CLASSES[role](model, origin)
+    return _CLASSES[role](model, origin).eval()

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from splitlearn.partition import experts
 from splitlearn.planning import ModelFilesError, ModelFolder
 
 
@@ -76,8 +77,8 @@ class TensorReader:
     def _one(self, parameter: str, names: tuple[str, ...]) -> Tensor:
         if len(names) == 1:
             return self.read(names[0])
-        if ".experts." in names[0]:
-            return self._experts(names)
+        if experts.is_expert(names[0]):
+            return experts.join(names, self.read)
         first, *others = (self.read(name) for name in names)
         if all(torch.equal(first, other) for other in others):
             return first
@@ -85,16 +86,6 @@ class TensorReader:
             f"{self.folder.path}: config.json ties the embeddings, but {' and '.join(names)} differ "
             f"(both would be {parameter!r}); set tie_word_embeddings to false"
         )
-
-    def _experts(self, names: tuple[str, ...]) -> Tensor:
-        by_part: dict[str, dict[int, str]] = {}
-        for name in names:
-            number, part = name.rpartition(".experts.")[2].split(".")[:2]
-            by_part.setdefault(part, {})[int(number)] = name
-        parts = [part for part in ("gate_proj", "up_proj", "down_proj") if part in by_part]
-        # [experts, out, in]; gate above up, as the library joins them.
-        stacked = [torch.stack([self.read(by_part[p][n]) for n in sorted(by_part[p])]) for p in parts]
-        return torch.cat(stacked, dim=1) if len(stacked) > 1 else stacked[0]
 
 
 def fill(

@@ -8,6 +8,7 @@ from threading import RLock
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -16,6 +17,18 @@ from splitlearn.planning import Cut, ModelFilesError, ModelFolder, Role
 
 BUILD_LOCK = RLock()
 """Building models changes process-wide state of torch (default type, generators): one thread at a time."""
+
+_REFUSALS = (
+    StrictDataclassError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What the library raises for a configuration that makes no model: its values are used unchecked."""
 
 _PER_LAYER_SETTINGS = ("layer_types",)
 
@@ -50,7 +63,7 @@ def build_skeleton(folder: ModelFolder, *, dtype: torch.dtype) -> Any:
         config = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
         with BUILD_LOCK, torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except _REFUSALS as error:
         raise ModelFilesError(f"{folder.path / 'config.json'} is refused by transformers: {error}") from error
     return model.eval()
 

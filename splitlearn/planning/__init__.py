@@ -2,7 +2,35 @@
 
 from splitlearn.planning.cut import Cut, Role
 from splitlearn.planning.errors import CutError, ModelFilesError
-from splitlearn.planning.folder import ModelFolder
+from splitlearn.planning.estimates import CodecName, Memory, estimate_memory, wire_bytes_per_token
+from splitlearn.planning.folder import INDEX_FILE, ModelFolder
 from splitlearn.planning.headers import TensorInfo, read_header
+from splitlearn.planning.sizes import (
+    Size,
+    layer_sizes,
+    lora_parameters,
+    role_of,
+    segment_sizes,
+    tensors_by_role,
+)
 
-__all__ = ["Cut", "CutError", "ModelFilesError", "ModelFolder", "Role", "TensorInfo", "read_header"]
+__all__ = [
+    "INDEX_FILE",
+    "CodecName",
+    "Cut",
+    "CutError",
+    "Memory",
+    "ModelFilesError",
+    "ModelFolder",
+    "Role",
+    "Size",
+    "TensorInfo",
+    "estimate_memory",
+    "layer_sizes",
+    "lora_parameters",
+    "read_header",
+    "role_of",
+    "segment_sizes",
+    "tensors_by_role",
+    "wire_bytes_per_token",
+]
