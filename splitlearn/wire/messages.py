@@ -119,7 +119,8 @@ _GRADIENT = (
     "much of the labels can be recovered from it; rows that the loss ignores are exactly zero and show "
     "where prompt and answer meet"
 )
-_RETURNED = "nothing that the trunk did not hold already: it computed it"
+_RETURNED = "to the silo, by its answers, the trained trunk and what other silos' texts left in it"
+_TOTAL = "how much text has labels, not which; to a silo, where others take part, the sum over all"
 _NORM = "how far a step moved this block: one number per tensor and step"
 
 
@@ -143,11 +144,11 @@ class Outcome(_Value):
     ]
     norms_trunk: Annotated[
         tuple[float, ...],
-        Listed(LIST_F32, "the same of the trunk", "nothing of a silo alone: the trunk computed it"),
+        Listed(LIST_F32, "the same of the trunk", "how far the silos' batches together moved the trunk"),
     ]
     norms_top: Annotated[tuple[float, ...], Listed(LIST_F32, "the same of the top", _NORM)]
     finite: Annotated[bool, Listed(FLAG, "whether every gradient is finite", "that a step failed")]
-    num_tokens: Annotated[int, Listed(U32, "label tokens of the step", "how much text has labels, not which")]
+    num_tokens: Annotated[int, Listed(U32, "label tokens of the step", _TOTAL)]
 
 
 _OUTCOME = Optional(Record(Outcome, listed_fields(Outcome)))

@@ -1,11 +1,10 @@
-"""One message of every type, and strategies that draw the rest."""
+"""One message of every type."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 
 from splitlearn.wire import (
     Activations,
@@ -33,9 +32,6 @@ from splitlearn.wire import (
 )
 
 torch.set_num_threads(1)
-# No deadline: the machine that runs the tests is shared, and none of them measures time.
-settings.register_profile("wire", deadline=None, max_examples=60)
-settings.load_profile("wire")
 
 
 @pytest.fixture

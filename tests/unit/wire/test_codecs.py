@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from splitlearn.errors import LocalProtocolError, WireError
@@ -15,6 +15,8 @@ from splitlearn.wire.codecs import BlockHeader, decode, encode_into
 Array = np.ndarray[Any, Any]
 LIMITS = Limits()
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=9)
+# No deadline: the tests may share their machine, and none of them measures time.
+examples = settings(deadline=None, max_examples=60)
 FP32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -32,7 +34,8 @@ def through(array: Array, codec: Codec) -> Array:
 def random_bits(draw: st.DrawFn) -> Array:
     """Any fp32 bit pattern: infinities, NaNs and subnormals included."""
     bits: Array = draw(hnp.arrays(np.uint32, SHAPES, elements=st.integers(0, 2**32 - 1)))
-    return bits.view(np.float32)
+    values: Array = bits.view(np.float32)
+    return values
 
 
 @st.composite
@@ -40,7 +43,8 @@ def finite_values(draw: st.DrawFn) -> Array:
     """Finite values whose rows may differ in size by anything that fp32 holds below int8's end."""
     array = draw(hnp.arrays(np.float32, SHAPES, elements=st.floats(-1.0, 1.0, width=32)))
     exponents = draw(hnp.arrays(np.int32, (*array.shape[:-1], 1), elements=st.integers(-140, 126)))
-    return np.ldexp(array, exponents).astype(np.float32)
+    values: Array = np.ldexp(array, exponents).astype(np.float32)
+    return values
 
 
 def same_values(left: Array, right: Array) -> bool:
@@ -49,6 +53,7 @@ def same_values(left: Array, right: Array) -> bool:
 
 class TestEveryCodec:
     @pytest.mark.parametrize("codec", Codec)
+    @examples
     @given(array=random_bits())
     def test_keeps_shape_and_says_its_size(self, codec: Codec, array: Array) -> None:
         decoded = through(array, codec)
@@ -57,18 +62,21 @@ class TestEveryCodec:
         assert decoded.flags.writeable
 
     @pytest.mark.parametrize("codec", Codec)
+    @examples
     @given(array=random_bits())
     def test_encodes_the_decoded_values_to_the_same_bytes(self, codec: Codec, array: Array) -> None:
         first = encoded(array, codec)
         assert encoded(decode(bytes(first), limits=LIMITS), codec) == first
 
     @pytest.mark.parametrize("codec", Codec)
+    @examples
     @given(array=finite_values())
     def test_encodes_the_decoded_finite_values_to_the_same_bytes(self, codec: Codec, array: Array) -> None:
         first = encoded(array, codec)
         assert encoded(decode(bytes(first), limits=LIMITS), codec) == first
 
     @pytest.mark.parametrize("codec", Codec)
+    @examples
     @given(array=random_bits())
     def test_delivers_what_is_not_finite_as_not_finite(self, codec: Codec, array: Array) -> None:
         lost = ~np.isfinite(array)
@@ -96,6 +104,7 @@ class TestEveryCodec:
         assert np.array_equal(through(array.T, codec), through(array.T.copy(), codec))
 
     @pytest.mark.parametrize("codec", Codec)
+    @examples
     @given(noise=st.binary(max_size=200), data=st.data())
     def test_refuses_mutated_bytes_with_a_wire_error_only(
         self, codec: Codec, noise: bytes, data: st.DataObject
@@ -108,6 +117,7 @@ class TestEveryCodec:
 
 
 class TestFp32:
+    @examples
     @given(random_bits())
     def test_is_exact_to_the_bit(self, array: Array) -> None:
         assert np.array_equal(through(array, Codec.FP32).view(np.uint32), array.view(np.uint32))
@@ -129,6 +139,7 @@ class TestFp32:
 
 
 class TestBf16:
+    @examples
     @given(random_bits())
     def test_is_torchs_rounding(self, array: Array) -> None:
         theirs = torch.from_numpy(array.copy()).to(torch.bfloat16).to(torch.float32).numpy()
@@ -147,6 +158,7 @@ class TestBf16:
 
 
 class TestFp16:
+    @examples
     @given(finite_values())
     def test_error_is_within_the_stated_bound(self, array: Array) -> None:
         buffer = encoded(array, Codec.FP16)
@@ -186,6 +198,7 @@ class TestFp16:
 
 
 class TestInt8:
+    @examples
     @given(finite_values())
     def test_error_is_within_the_stated_bound(self, array: Array) -> None:
         decoded = through(array, Codec.INT8)

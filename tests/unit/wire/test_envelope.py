@@ -1,10 +1,12 @@
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from splitlearn.errors import LocalProtocolError
 from splitlearn.wire import ENVELOPE_BYTES, Direction, Envelope, FrameError, Kind, job_tag
 
+# No deadline: the tests may share their machine, and none of them measures time.
+examples = settings(deadline=None, max_examples=100)
 U16, U32, U64 = ((1 << bits) - 1 for bits in (16, 32, 64))
 envelopes = st.builds(
     Envelope,
@@ -44,6 +46,7 @@ class TestPack:
             "2122232425262728 3132333435363738 4142434445464748 5152535461626364"
         )
 
+    @examples
     @given(envelopes)
     def test_is_undone_by_unpack(self, envelope: Envelope) -> None:
         assert len(envelope.pack()) == ENVELOPE_BYTES

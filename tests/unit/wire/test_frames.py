@@ -2,7 +2,7 @@ import contextlib
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from splitlearn.errors import LocalProtocolError, WireError
 from splitlearn.wire import (
@@ -18,6 +18,8 @@ from splitlearn.wire import (
     Limits,
 )
 
+# No deadline: the tests may share their machine, and none of them measures time.
+examples = settings(deadline=None, max_examples=100)
 LIMITS = Limits(max_frame_bytes=ENVELOPE_BYTES + TAG_BYTES + 200, max_message_bytes=1000)
 
 
@@ -39,6 +41,7 @@ def contents(frames: list[Frame]) -> list[tuple[Envelope, bytes, bytes]]:
 
 
 class TestFeed:
+    @examples
     @given(bodies=st.lists(st.binary(max_size=200), max_size=5), data=st.data())
     def test_gives_the_same_frames_for_any_chunking(self, bodies: list[bytes], data: st.DataObject) -> None:
         stream = b"".join(frame_bytes(body, counter=index) for index, body in enumerate(bodies))
@@ -69,6 +72,7 @@ class TestFeed:
         (second,) = decoder.feed(stream[-1:])
         assert (bytes(first.body), bytes(second.body)) == (b"first", b"other")
 
+    @examples
     @given(st.binary(max_size=300), st.booleans())
     def test_refuses_random_bytes_with_a_wire_error_only(self, noise: bytes, begins_well: bool) -> None:  # noqa: FBT001
         stream = frame_bytes(b"ok")[: 32 if begins_well else 0] + noise
