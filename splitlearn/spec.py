@@ -269,6 +269,12 @@ class JobSpec(Frozen):
             self.schedule in {"serial", "client-batching"},
             "use 'serial' or 'client-batching'",
         )
+        yield (
+            "silos.cut",
+            [silo.cut.model_dump() for silo in self.silos],
+            len({silo.cut for silo in self.silos}) == 1,
+            "give every silo the same cut: one trunk holds the same layers for all",
+        )
         yield "precision", self.precision, self.precision == "fp32", "use 'fp32'"
         yield "on_lost_silo", self.on_lost_silo, self.on_lost_silo == "wait", "use 'wait'"
         yield "privacy.noise", self.privacy.noise, self.privacy.noise == 0, "use 0"

@@ -1,0 +1,39 @@
+"""The conversation between a silo and the trunk's worker, without I/O.
+
+Modelled as in h11 and websockets: bytes in, commands in, events out, bytes out; what may be said when
+is a table (:mod:`splitlearn.protocol.states`).
+"""
+
+from splitlearn.protocol.conversation import DEFAULT_WINDOW, Conversation
+from splitlearn.protocol.delivery import Position
+from splitlearn.protocol.errors import (
+    IllegalMessageError,
+    PhaseRefusedError,
+    ResumeImpossibleError,
+    WindowExceededError,
+    WrongStepError,
+)
+from splitlearn.protocol.events import Established, Event, Received
+from splitlearn.protocol.silo import SiloProtocol
+from splitlearn.protocol.states import SILO_TABLE, TRUNK_TABLE, State
+from splitlearn.protocol.trunk import SERVED_PHASES, TrunkProtocol
+
+__all__ = [
+    "DEFAULT_WINDOW",
+    "SERVED_PHASES",
+    "SILO_TABLE",
+    "TRUNK_TABLE",
+    "Conversation",
+    "Established",
+    "Event",
+    "IllegalMessageError",
+    "PhaseRefusedError",
+    "Position",
+    "Received",
+    "ResumeImpossibleError",
+    "SiloProtocol",
+    "State",
+    "TrunkProtocol",
+    "WindowExceededError",
+    "WrongStepError",
+]

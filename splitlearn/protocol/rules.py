@@ -1,0 +1,138 @@
+"""One side's view of the conversation: what may be said now, and where in the job it stands."""
+
+from splitlearn.errors import LocalProtocolError, ProtocolError
+from splitlearn.protocol.delivery import Position
+from splitlearn.protocol.errors import IllegalMessageError, WrongStepError
+from splitlearn.protocol.ledger import StepLedger
+from splitlearn.protocol.states import LATE_MESSAGES, State, Table, next_state
+from splitlearn.wire import (
+    Activations,
+    Direction,
+    GradActivations,
+    GradHidden,
+    Hidden,
+    Message,
+    Phase,
+    Ready,
+    RoundEnd,
+    RoundSaved,
+    StepVoid,
+    TrunkMessage,
+    TurnEnd,
+    TurnResult,
+    TurnStart,
+)
+
+
+class Rules:
+    """Follows every message, sent or opened, and refuses the illegal ones.
+
+    Args:
+        table: The side's transition table.
+        sends: The direction this side sends in.
+    """
+
+    def __init__(self, table: Table, *, sends: Direction) -> None:
+        self.state = State.JOINING
+        self._table = table
+        self._sends = sends
+        self._ledger: StepLedger | None = None
+        self._saving_round = 0
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase of the current turn, or of the last one; None before the first."""
+        return self._ledger.turn.phase if self._ledger is not None else None
+
+    def send(self, message: Message) -> Position:
+        """Note a message of ours and return its place.
+
+        Raises:
+            LocalProtocolError: It may not be sent now.
+        """
+        if isinstance(message, TrunkMessage) is (self._sends is Direction.SILO_TO_TRUNK):
+            raise LocalProtocolError(f"{type(message).__name__} is the other side's message")
+        position = self._position(message)
+        try:
+            self._follow(message, position)
+        except ProtocolError as error:
+            raise LocalProtocolError(error.message) from error
+        if isinstance(message, StepVoid) and self._ledger is not None:
+            self._ledger.expect_restart()
+        return position
+
+    def receive(self, message: Message, position: Position) -> bool:
+        """Note a message of the peer; False if it is to be dropped because it crossed one of ours.
+
+        Raises:
+            ProtocolError: The peer may not send it now, or not at this place.
+        """
+        if self.state is State.ENDED and isinstance(message, LATE_MESSAGES):
+            return False
+        if isinstance(message, Activations) and self._ledger is not None and self._ledger.is_stale(message):
+            return False
+        self._follow(message, position)
+        return True
+
+    def _follow(self, message: Message, position: Position) -> None:
+        state = next_state(self._table, self.state, message)
+        if state is None:
+            raise IllegalMessageError(f"{type(message).__name__} has no place in state {self.state.value!r}")
+        expected = self._position(message)
+        if position != expected:
+            raise WrongStepError(
+                f"{type(message).__name__} is placed at round {position.round} step {position.step}, "
+                f"the conversation is at round {expected.round} step {expected.step}"
+            )
+        self._record(message)
+        self.state = state
+
+    def _record(self, message: Message) -> None:
+        match message:
+            case TurnStart():
+                self._ledger = StepLedger(message)
+            case Activations() | Hidden() | GradHidden() | GradActivations():
+                self._turn.record(message, step=self._turn.step)
+            case StepVoid():
+                self._turn.void(message.step)
+            case TurnEnd():
+                if not self._turn.is_complete:
+                    raise IllegalMessageError(f"the turn ended at step {self._turn.step}, before its last")
+            case RoundEnd():
+                self._saving_round = message.round
+            case _:
+                pass
+
+    def _position(self, message: Message) -> Position:
+        match message:
+            case Ready():
+                return Position(round=message.last_round)
+            case TurnStart():
+                return Position(round=message.round, step=message.first_step)
+            case (
+                Activations()
+                | Hidden()
+                | GradHidden()
+                | GradActivations()
+                | StepVoid()
+                | TurnEnd()
+                | TurnResult()
+            ):
+                return self._current_position()
+            case RoundEnd():
+                return Position(round=message.round)
+            case RoundSaved():
+                return Position(round=self._saving_round)
+            case _:
+                return Position()
+
+    def _current_position(self) -> Position:
+        if self._ledger is None:
+            return Position()
+        return Position(round=self._ledger.turn.round, step=self._ledger.step)
+
+    @property
+    def _turn(self) -> StepLedger:
+        # The tables let a message of a turn through only inside one, and every turn has its ledger.
+        assert self._ledger is not None
+        return self._ledger

@@ -1,0 +1,71 @@
+"""The silo's side of a conversation; it opens every handshake."""
+
+from datetime import datetime
+
+from splitlearn.channel import Entropy, SeenHandshakes, SiloHandshake, Terms
+from splitlearn.errors import LocalProtocolError
+from splitlearn.identity import Identity, TrustStore
+from splitlearn.protocol.conversation import DEFAULT_WINDOW, Conversation
+from splitlearn.protocol.errors import IllegalMessageError
+from splitlearn.protocol.rules import Rules
+from splitlearn.protocol.states import SILO_TABLE
+from splitlearn.wire import Codec, Direction, Frame, Kind, Limits, Message
+
+
+class SiloProtocol(Conversation):
+    """One silo talking with the trunk's worker.
+
+    Args:
+        terms: What both sides were told beforehand; any difference is refused.
+        identity: The silo's certificate and key.
+        trust: Who is believed.
+        codec: How the silo encodes its tensors.
+        limits: What is accepted of the worker.
+        window: Messages that may be on their way unopened, per direction.
+        entropy: Source of the handshake's randomness; None for the system's.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        *,
+        identity: Identity,
+        trust: TrustStore,
+        codec: Codec,
+        limits: Limits | None = None,
+        window: int = DEFAULT_WINDOW,
+        entropy: Entropy | None = None,
+    ) -> None:
+        sends = Direction.SILO_TO_TRUNK
+        super().__init__(
+            rules=Rules(SILO_TABLE, sends=sends), sends=sends, codec=codec, limits=limits, window=window
+        )
+        self.terms = terms
+        self._identity = identity
+        self._trust = trust
+        self._entropy = entropy
+        self._seen = SeenHandshakes()
+        self._handshake: SiloHandshake | None = None
+
+    def _begin_handshake(self, now: datetime) -> None:
+        self._handshake = SiloHandshake(
+            self.terms,
+            identity=self._identity,
+            trust=self._trust,
+            resume=self._resume_point(),
+            now=now,
+            seen=self._seen,
+            entropy=self._entropy,
+        )
+        self._outgoing.append(self._handshake.hello())
+
+    def _receive_handshake(self, frame: Frame) -> None:
+        if self._handshake is None:
+            raise LocalProtocolError("bytes were received before connection_made")
+        if self._session is not None or frame.envelope.kind is not Kind.REPLY:
+            raise IllegalMessageError(f"a handshake frame {frame.envelope.kind.name} in the wrong place")
+        self._outgoing.append(self._handshake.receive_reply(frame))
+        self._establish(self._handshake.established())
+
+    def _on_received(self, message: Message) -> None:
+        """Nothing is answered without the silo's program."""

@@ -1,0 +1,104 @@
+"""The conversation as tables: which message moves which side from which state to which.
+
+A message that has no entry for the current state is illegal. Sent by the peer, it is the peer's
+fault (:class:`IllegalMessageError`); sent by us, it is a bug of ours (LocalProtocolError).
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from splitlearn.wire import (
+    Activations,
+    Goodbye,
+    GradActivations,
+    GradHidden,
+    Hidden,
+    JobEnd,
+    Message,
+    Phase,
+    Ready,
+    Refusal,
+    RoundEnd,
+    RoundSaved,
+    StepVoid,
+    TurnEnd,
+    TurnRequest,
+    TurnResult,
+    TurnStart,
+)
+
+
+class State(StrEnum):
+    """Where a conversation stands; both sides use the same words."""
+
+    JOINING = "joining"
+    """The silo is loading its blocks."""
+    WAITING = "waiting"
+    """Between turns."""
+    TRAINING = "training"
+    """Inside a training turn."""
+    EVALUATING = "evaluating"
+    """Inside an evaluation turn."""
+    CLOSING_TURN = "closing-turn"
+    """The silo has reported the end of its turn."""
+    SAVING = "saving"
+    """The silo is writing its checkpoint of the round."""
+    ENDED = "ended"
+    """The trunk has ended the job."""
+    OVER = "over"
+    """Goodbye was said: nothing follows."""
+
+
+Table = Mapping[tuple[State, type[Message]], State]
+
+_PHASE_STATES = {Phase.TRAIN: State.TRAINING, Phase.EVAL: State.EVALUATING}
+
+_SHARED: dict[tuple[State, type[Message]], State] = {
+    (State.JOINING, Ready): State.WAITING,
+    (State.WAITING, TurnRequest): State.WAITING,
+    (State.WAITING, Refusal): State.WAITING,
+    # A refusal may cross the start of a turn on its way.
+    (State.TRAINING, Refusal): State.TRAINING,
+    (State.EVALUATING, Refusal): State.EVALUATING,
+    (State.SAVING, Refusal): State.SAVING,
+    (State.TRAINING, Activations): State.TRAINING,
+    (State.TRAINING, Hidden): State.TRAINING,
+    (State.TRAINING, GradHidden): State.TRAINING,
+    (State.TRAINING, GradActivations): State.TRAINING,
+    (State.TRAINING, StepVoid): State.TRAINING,
+    (State.TRAINING, TurnEnd): State.CLOSING_TURN,
+    (State.EVALUATING, Activations): State.EVALUATING,
+    (State.EVALUATING, Hidden): State.EVALUATING,
+    (State.EVALUATING, TurnEnd): State.CLOSING_TURN,
+    (State.CLOSING_TURN, TurnResult): State.WAITING,
+    (State.WAITING, RoundEnd): State.SAVING,
+    (State.SAVING, RoundSaved): State.WAITING,
+}
+_ENDABLE = (State.JOINING, State.WAITING, State.TRAINING, State.EVALUATING, State.CLOSING_TURN, State.SAVING)
+_ENDINGS: dict[tuple[State, type[Message]], State] = {
+    **{(state, JobEnd): State.ENDED for state in _ENDABLE},
+    **{(state, Goodbye): State.OVER for state in (*_ENDABLE, State.ENDED)},
+}
+
+SILO_TABLE: Table = {**_SHARED, **_ENDINGS}
+
+# The trunk may end the job while messages of the silo are still on their way to it.
+LATE_MESSAGES = (Ready, TurnRequest, Activations, GradHidden, TurnEnd, RoundSaved)
+TRUNK_TABLE: Table = {
+    **_SHARED,
+    **_ENDINGS,
+    **{(State.ENDED, message): State.ENDED for message in LATE_MESSAGES},
+    # A request may cross the start of a turn, or the order to save, on its way.
+    **{
+        (state, TurnRequest): state
+        for state in (State.TRAINING, State.EVALUATING, State.SAVING, State.CLOSING_TURN)
+    },
+    (State.CLOSING_TURN, Refusal): State.CLOSING_TURN,
+}
+
+
+def next_state(table: Table, state: State, message: Message) -> State | None:
+    """Return the state that ``message`` leads to, or None where the table does not allow it."""
+    if isinstance(message, TurnStart):
+        return _PHASE_STATES.get(message.phase) if state is State.WAITING else None
+    return table.get((state, type(message)))
