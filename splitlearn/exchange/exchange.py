@@ -1,0 +1,247 @@
+"""One conversation over as many connections as it takes.
+
+The protocol object decides; this one only moves bytes: a reader and a writer per connection, and a
+loop that opens the next connection when one is lost.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from splitlearn.errors import (
+    ChannelError,
+    IdentityError,
+    LinkError,
+    ProtocolError,
+    TrunklineError,
+    WireError,
+)
+from splitlearn.exchange.traffic import Traffic
+from splitlearn.link import Connect, Link
+from splitlearn.protocol import Conversation, Established, Received, TrunkProtocol
+from splitlearn.wire import Message
+
+DEFAULT_PATIENCE_SECONDS = 600.0
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+def _utc_now() -> datetime:
+    return datetime.now(tz=UTC)
+
+
+class Exchange:
+    """Sends and receives the messages of one conversation; an async context manager.
+
+    Args:
+        protocol: The side's conversation.
+        connect: Opens the next connection (a silo dials, a worker waits to be dialled).
+        peer: Name of the other side, for messages to people.
+        patience_seconds: Without a message for so long after a loss, the peer is given up.
+        now: Time for certificates.
+    """
+
+    def __init__(
+        self,
+        protocol: Conversation,
+        *,
+        connect: Connect,
+        peer: str,
+        patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self.protocol = protocol
+        self.peer = peer
+        self.traffic = Traffic()
+        self.refusals: list[TrunklineError] = []
+        self._connect = connect
+        self._patience_seconds = patience_seconds
+        self._now = now
+        self._inbox: asyncio.Queue[Received] = asyncio.Queue()
+        self._changed = asyncio.Condition()
+        self._to_write = asyncio.Event()
+        self._is_writing = False
+        self._failure: Exception | None = None
+        self._lost_at: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin connecting."""
+        self._lost_at = asyncio.get_running_loop().time()
+        self._task = asyncio.create_task(self._run(), name=f"exchange with {self.peer}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drop the connection and stop."""
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def send(self, message: Message) -> None:
+        """Hand over a message; waits while the window is full, not for its delivery.
+
+        Raises:
+            TrunklineError: The conversation has failed for good.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure is not None or self.protocol.has_room)
+            self._raise_failure()
+            self.protocol.send(message)
+        self._to_write.set()
+
+    async def receive(self) -> Received:
+        """Return the next message of the peer.
+
+        Raises:
+            TrunklineError: The conversation has failed for good, and every earlier message was taken.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure is not None or not self._inbox.empty())
+            if not self._inbox.empty():
+                return self._inbox.get_nowait()
+            self._raise_failure()
+            raise AssertionError("woken without a reason")
+
+    async def delivered(self) -> None:
+        """Wait until the peer is known to have opened everything, or until there is no more hope.
+
+        Only an answer can tell; after a last message (Goodbye) use :meth:`flushed`.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure is not None or self.protocol.is_answered)
+
+    async def flushed(self) -> None:
+        """Wait until everything is handed to the connection, if there is one."""
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: (
+                    self._failure is not None
+                    or not self.protocol.is_established
+                    or not (self._to_write.is_set() or self._is_writing)
+                )
+            )
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self) -> None:
+        try:
+            pause_seconds = _FIRST_PAUSE_SECONDS
+            while True:
+                if await self._live_on_one_connection():
+                    pause_seconds = _FIRST_PAUSE_SECONDS
+                await asyncio.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - whoever waits for a message must learn of a bug too
+            await self._fail(error)
+
+    async def _fail(self, error: Exception) -> None:
+        async with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+
+    async def _live_on_one_connection(self) -> bool:
+        """Return whether a session was established before the connection was lost."""
+        link = await self._open_link()
+        if link is None:
+            return False
+        self.traffic.connections += 1
+        self.protocol.connection_made(self._now())
+        self._to_write.set()
+        writer = asyncio.create_task(self._write(link))
+        try:
+            return await self._read(link)
+        finally:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writer
+            await link.close()
+
+    async def _open_link(self) -> Link | None:
+        remaining = self._remaining_seconds()
+        try:
+            return await asyncio.wait_for(self._connect(), timeout=remaining)
+        except TimeoutError as error:
+            raise self._given_up() from error
+        except LinkError as error:
+            if self._remaining_seconds() <= 0:
+                raise self._given_up() from error
+            return None
+
+    def _remaining_seconds(self) -> float:
+        if self._lost_at is None:
+            self._lost_at = asyncio.get_running_loop().time()
+        return self._lost_at + self._patience_seconds - asyncio.get_running_loop().time()
+
+    def _given_up(self) -> LinkError:
+        return LinkError(
+            f"{self.peer} was away for {self._patience_seconds:g} seconds (patience_seconds); "
+            "see that it runs and can be reached, then resume the job"
+        )
+
+    async def _read(self, link: Link) -> bool:
+        was_established = False
+        try:
+            while True:
+                data = await link.receive()
+                self._take(data)
+                was_established = was_established or self.protocol.is_established
+                await self._publish()
+        except LinkError:
+            self.protocol.connection_lost()
+        except (ChannelError, IdentityError, WireError, ProtocolError) as error:
+            self._judge(error, was_established=was_established)
+        return was_established
+
+    def _take(self, data: bytes | bytearray | memoryview) -> None:
+        self.protocol.receive_data(data)
+        self.traffic.count(len(data), self.protocol.phase)
+        self._to_write.set()
+
+    def _judge(self, error: TrunklineError, *, was_established: bool) -> None:
+        """Decide whether another connection can help; raises ``error`` if not."""
+        self.refusals.append(error)
+        if isinstance(error, ProtocolError):
+            raise error
+        if was_established:
+            if isinstance(error, ChannelError):
+                return  # a frame was damaged on its way: the next session sends it again
+            raise error
+        if not isinstance(self.protocol, TrunkProtocol):
+            raise error
+        # Anybody may knock at the worker: a stranger is turned away and the silo still awaited.
+
+    async def _publish(self) -> None:
+        events = self.protocol.events()
+        async with self._changed:
+            for event in events:
+                match event:
+                    case Established():
+                        self.traffic.resent_messages += event.resent_messages
+                    case Received():
+                        self._lost_at = None
+                        self._inbox.put_nowait(event)
+            self._changed.notify_all()
+
+    async def _write(self, link: Link) -> None:
+        try:
+            while True:
+                await self._to_write.wait()
+                # Cleared first: what is said while a frame is on its way sets it again.
+                self._to_write.clear()
+                self._is_writing = True
+                for frame in self.protocol.data_to_send():
+                    self.traffic.count(len(frame), self.protocol.phase)
+                    await link.send(frame)
+                self._is_writing = False
+                async with self._changed:
+                    self._changed.notify_all()
+        except LinkError:
+            await link.close()  # the reader learns of it there

@@ -1,0 +1,81 @@
+"""What a party tells the program that runs it while the job goes on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from splitlearn.wire import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """A silo's turn began."""
+
+    silo: str
+    phase: Phase
+    round: int
+    first_step: int
+    num_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A silo has finished one training step.
+
+    Attributes:
+        silo: The silo.
+        round: Round, from 1.
+        step: Global step, from 0.
+        loss: Mean loss over the step's label tokens in nats; NaN when there were none.
+        num_label_tokens: Label tokens of the step.
+        num_valid_tokens: Non-pad tokens of the step.
+        applied: Whether the step was taken; not, when a gradient was not finite.
+        seconds: From the step's first computation to its last at this silo.
+    """
+
+    silo: str
+    round: int
+    step: int
+    loss: float
+    num_label_tokens: int
+    num_valid_tokens: int
+    applied: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A silo has scored its held-out rows.
+
+    Attributes:
+        silo: The silo.
+        round: Round after which it was done.
+        loss: Token-weighted mean loss over the right answers' label tokens, in nats.
+        num_tokens: Those tokens.
+        accuracy: Share of rows whose right answer scored best; None outside ``choice``.
+    """
+
+    silo: str
+    round: int
+    loss: float
+    num_tokens: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFinished:
+    """Every party has its checkpoint of the round."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished:
+    """The job is over and every silo has said goodbye."""
+
+
+Progress = TurnStarted | StepDone | Evaluated | RoundFinished | JobFinished
+OnProgress = Callable[[Progress], None]
+
+
+def ignore_progress(_: Progress) -> None:
+    """Tell nobody."""

@@ -1,0 +1,125 @@
+"""The worker's conversations with all silos, as one place to listen and speak."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+from splitlearn.errors import ProtocolError, TrainingError, TrunklineError
+from splitlearn.exchange import Exchange
+from splitlearn.wire import Goodbye, Message, TurnRequest
+
+M = TypeVar("M", bound=Message)
+
+
+class RoundTable:
+    """Listens to every silo at once; an async context manager.
+
+    Args:
+        exchanges: The conversation with each silo, begun, by name.
+        patience_seconds: Longest wait for a message that is due.
+    """
+
+    def __init__(self, exchanges: Mapping[str, Exchange], *, patience_seconds: float) -> None:
+        self._exchanges = exchanges
+        self._patience_seconds = patience_seconds
+        self._heard: asyncio.Queue[tuple[str, Message | Exception]] = asyncio.Queue()
+        self._early: deque[tuple[str, Message]] = deque()
+        self._listeners: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Begin to listen."""
+        self._listeners = [
+            asyncio.create_task(self._listen(name, exchange)) for name, exchange in self._exchanges.items()
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening."""
+        for listener in self._listeners:
+            listener.cancel()
+        for listener in self._listeners:
+            with contextlib.suppress(asyncio.CancelledError):
+                await listener
+
+    async def send(self, name: str, message: Message) -> None:
+        """Say something to one silo."""
+        await self._exchanges[name].send(message)
+
+    async def send_all(self, names: Iterable[str], message: Message) -> None:
+        """Say the same to several silos."""
+        for name in names:
+            await self.send(name, message)
+
+    async def next(self, due: Collection[str]) -> tuple[str, Message]:
+        """Return the next message of any of the silos that are due.
+
+        Args:
+            due: Silos whose message is awaited now. What another says keeps until it is due.
+
+        Raises:
+            TrainingError: None of them said anything within patience, or a silo left the job.
+            TrunklineError: A conversation failed for good.
+        """
+        for index, (name, message) in enumerate(self._early):
+            if name in due:
+                del self._early[index]
+                return name, message
+        while True:
+            name, message = await self._hear(due)
+            if name in due:
+                return name, message
+            if isinstance(message, Goodbye):
+                raise unexpected(name, message)
+            self._early.append((name, message))
+
+    async def collect(self, names: Iterable[str], kind: type[M]) -> dict[str, M]:
+        """Wait until each silo has said a message of one kind; returned in the order of ``names``.
+
+        Raises:
+            ProtocolError: A silo said another.
+            TrainingError: A silo is late, or left the job.
+        """
+        roster = tuple(names)
+        collected: dict[str, M] = {}
+        while len(collected) < len(roster):
+            name, message = await self.next([name for name in roster if name not in collected])
+            if not isinstance(message, kind):
+                raise unexpected(name, message)
+            collected[name] = message
+        return {name: collected[name] for name in roster}
+
+    async def _listen(self, name: str, exchange: Exchange) -> None:
+        try:
+            while True:
+                message = (await exchange.receive()).message
+                if not isinstance(message, TurnRequest):  # the protocol has answered it
+                    self._heard.put_nowait((name, message))
+        except Exception as error:  # noqa: BLE001 - raised again where the messages are awaited
+            self._heard.put_nowait((name, error))
+
+    async def _hear(self, due: Collection[str]) -> tuple[str, Message]:
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                name, heard = await self._heard.get()
+        except TimeoutError as error:
+            raise TrainingError(
+                f"no progress for {self._patience_seconds:g} seconds (patience_seconds): waiting for "
+                f"{', '.join(sorted(due))}; see that it runs, then resume the job"
+            ) from error
+        if isinstance(heard, Exception):
+            raise heard
+        return name, heard
+
+
+def unexpected(name: str, message: Message) -> TrunklineError:
+    """Return the error for a message that the conversation allows but this moment does not await."""
+    if isinstance(message, Goodbye):
+        return TrainingError(
+            f"silo {name!r} left the job ({message.reason.name.lower()}); see its log, then resume the job"
+        )
+    return ProtocolError(f"silo {name!r} sent {type(message).__name__} where none was awaited")

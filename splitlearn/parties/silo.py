@@ -1,0 +1,341 @@
+"""A silo's part in a job: it follows the trunk's lead, and decides what leaves.
+
+Free of sockets and files: tensors are computed by the trainer, messages carried by the exchange.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from splitlearn.errors import ProtocolError, TrainingError, TrunklineError
+from splitlearn.exchange import Exchange
+from splitlearn.parties.compute import ComputeThread
+from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
+from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
+from splitlearn.protocol import PhaseRefusedError
+from splitlearn.spec import JobSpec
+from splitlearn.tasks import BatchPlan, EvaluationPlan, RowScore, TokenBatch
+from splitlearn.training import CheckpointStore, SiloTrainer, StepKey
+from splitlearn.wire import (
+    Activations,
+    Goodbye,
+    GoodbyeReason,
+    GradActivations,
+    GradHidden,
+    Hidden,
+    JobEnd,
+    JobStatus,
+    Message,
+    Outcome,
+    Phase,
+    Ready,
+    Refusal,
+    RoundEnd,
+    RoundSaved,
+    StepVoid,
+    TurnEnd,
+    TurnResult,
+    TurnStart,
+)
+
+SERVED_PHASES = frozenset({Phase.TRAIN, Phase.EVAL})
+_FAREWELL_SECONDS = 2.0
+_MICRO_BATCHES_AHEAD = 2  # one at the trunk while the next is on its way
+_BATCHES_AHEAD = 2  # likewise in an evaluation
+
+
+class _StepIsVoidError(Exception):
+    """The trunk declared the previous step void."""
+
+
+@dataclass
+class _Step:
+    """One training step under way."""
+
+    number: int
+    batches: list[TokenBatch]
+    keys: list[StepKey]
+    num_sent: int = 0
+    loss_sum: float = 0.0
+    trunk_outcome: Outcome | None = None
+
+    @property
+    def num_label_tokens(self) -> int:
+        return sum(batch.num_label_tokens for batch in self.batches)
+
+
+@dataclass
+class _Totals:
+    """What a turn came to."""
+
+    loss_sum: float = 0.0
+    num_tokens: int = 0
+
+
+@dataclass
+class SiloParty:
+    """One silo in one job.
+
+    Attributes:
+        spec: The job.
+        silo: This silo's name in the roster.
+        trainer: Its blocks.
+        training: Its training batches.
+        evaluation: Its held-out batches.
+        exchange: The conversation with the trunk's worker, begun.
+        compute: Where the trainer runs.
+        checkpoints: Where its rounds are kept; None keeps none, and a restart begins anew.
+        on_progress: Told of every turn, step and evaluation; called in the event loop, must not block.
+    """
+
+    spec: JobSpec
+    silo: str
+    trainer: SiloTrainer
+    training: BatchPlan
+    evaluation: EvaluationPlan
+    exchange: Exchange
+    compute: ComputeThread
+    checkpoints: CheckpointStore | None = None
+    on_progress: OnProgress = ignore_progress
+    _state_round: int = field(default=0, init=False)
+    _steps_in_round: int = field(default=0, init=False)
+
+    async def run(self) -> None:
+        """Take part until the trunk ends the job.
+
+        Raises:
+            TrainingError: The trunk ended the job before its end.
+            TrunklineError: The conversation, the data or the disk failed; the trunk is told that, not how.
+        """
+        try:
+            await self._follow()
+        except TrunklineError:
+            await self._farewell(GoodbyeReason.FAILED)
+            raise
+        except asyncio.CancelledError:
+            await self._farewell(GoodbyeReason.CANCELLED)
+            raise
+
+    async def _follow(self) -> None:
+        last_round = self.checkpoints.last_round() if self.checkpoints else 0
+        await self.exchange.send(Ready(last_round=last_round, served=SERVED_PHASES))
+        while True:
+            message = await self._receive()
+            match message:
+                case TurnStart():
+                    await self._take_turn(message)
+                case RoundEnd():
+                    await self._save(message.round)
+                case JobEnd():
+                    await self.exchange.send(Goodbye(reason=GoodbyeReason.FINISHED))
+                    await self.exchange.flushed()
+                    return
+                case _:
+                    raise _unexpected(message)
+
+    async def _receive(self) -> Message:
+        message = (await self.exchange.receive()).message
+        if isinstance(message, JobEnd) and message.status is not JobStatus.COMPLETED:
+            raise TrainingError(
+                f"the trunk's worker {self.exchange.peer} ended the job as {message.status.name.lower()} "
+                f"in round {self._state_round + 1}; its log says why"
+            )
+        if isinstance(message, Refusal):
+            raise PhaseRefusedError(f"{self.exchange.peer} refused: {message.code.name.lower()}")
+        return message
+
+    async def _farewell(self, reason: GoodbyeReason) -> None:
+        # The first error counts: what goes wrong with a farewell adds nothing to it.
+        with contextlib.suppress(TrunklineError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self.exchange.send(Goodbye(reason=reason))
+                await self.exchange.flushed()
+
+    async def _take_turn(self, turn: TurnStart) -> None:
+        await self._go_to_round(turn.round)
+        self.on_progress(TurnStarted(self.silo, turn.phase, turn.round, turn.first_step, turn.num_steps))
+        if turn.phase is Phase.TRAIN:
+            await self._train(turn)
+        else:
+            await self._evaluate(turn)
+
+    async def _go_to_round(self, round_number: int) -> None:
+        if round_number == self._state_round + 1:
+            return
+        if self.checkpoints is None or round_number < 1:
+            raise ProtocolError(
+                f"the trunk began round {round_number}, this silo is at round {self._state_round + 1} "
+                "and keeps no checkpoints"
+            )
+        tensors = await asyncio.to_thread(self.checkpoints.load, round_number - 1)
+        await self.compute(self.trainer.load_state, tensors)
+        self._state_round, self._steps_in_round = round_number - 1, 0
+
+    async def _save(self, round_number: int) -> None:
+        if self.checkpoints is not None:
+            await self.compute(self.checkpoints.save, self.trainer.state(), round_number=round_number)
+        self._state_round, self._steps_in_round = round_number, 0
+        await self.exchange.send(RoundSaved(round=round_number))
+
+    # Training
+
+    async def _train(self, turn: TurnStart) -> None:
+        totals = _Totals()
+        outcome: Outcome | None = None
+        for number in range(turn.first_step, turn.first_step + turn.num_steps):
+            started = time.perf_counter()
+            step = await self._step(turn, number, outcome)
+            assert step.trunk_outcome is not None
+            applied = await self.compute(self.trainer.finish_step, step.trunk_outcome)
+            outcome = self.trainer.outcome()
+            totals.loss_sum += step.loss_sum
+            totals.num_tokens += step.num_label_tokens
+            self._steps_in_round += 1
+            self._report(turn, step, applied=applied, seconds=time.perf_counter() - started)
+        await self._end_turn(totals, outcome)
+
+    async def _end_turn(self, totals: _Totals, outcome: Outcome | None) -> None:
+        end = TurnEnd(outcome=outcome, loss_sum=totals.loss_sum, num_tokens=totals.num_tokens)
+        await self.exchange.send(end)
+        message = await self._receive()
+        if not isinstance(message, TurnResult):
+            raise _unexpected(message)
+        if message.voided:
+            await self.compute(self.trainer.undo_step)
+
+    async def _step(self, turn: TurnStart, number: int, outcome: Outcome | None) -> _Step:
+        while True:
+            step = await self.compute(self._begin, turn, number)
+            try:
+                await self._pass_the_cut(step, outcome)
+            except _StepIsVoidError:
+                await self.compute(self.trainer.undo_step)
+                outcome = None  # the trunk has it
+            else:
+                return step
+
+    def _begin(self, turn: TurnStart, number: int) -> _Step:
+        own_step = (turn.round - 1) * self.spec.steps_per_round + self._steps_in_round
+        micro_batches = range(self.spec.accumulation_steps)
+        first = own_step * self.spec.accumulation_steps
+        step = _Step(
+            number,
+            [self.training.batch(first + micro_batch) for micro_batch in micro_batches],
+            [StepKey(self.spec.seed, turn.round, number, micro_batch) for micro_batch in micro_batches],
+        )
+        self.trainer.begin_step(number, num_label_tokens=step.num_label_tokens)
+        return step
+
+    async def _pass_the_cut(self, step: _Step, outcome: Outcome | None) -> None:
+        await self._send_activations(step, outcome)
+        while step.num_sent < min(_MICRO_BATCHES_AHEAD, len(step.batches)):
+            await self._send_activations(step, None)
+        while step.trunk_outcome is None:
+            message = await self._receive()
+            match message:
+                case Hidden():
+                    await self._answer_hidden(step, message)
+                case GradActivations():
+                    grad_ND = None if message.grad is None else to_tensor(message.grad)
+                    await self.compute(self.trainer.bottom_backward, message.micro_batch, grad_ND)
+                    step.trunk_outcome = self._outcome_of(step, message)
+                case StepVoid():
+                    raise _StepIsVoidError
+                case _:
+                    raise _unexpected(message)
+
+    def _outcome_of(self, step: _Step, message: GradActivations) -> Outcome | None:
+        is_last = message.micro_batch == len(step.batches) - 1
+        if is_last is (message.outcome is None):
+            raise ProtocolError(
+                "a step's outcome rides on the gradient of its last micro-batch, and only there"
+            )
+        return message.outcome
+
+    async def _send_activations(self, step: _Step, outcome: Outcome | None) -> None:
+        index = step.num_sent
+        step.num_sent += 1
+        batch = step.batches[index]
+        hidden_ND = await self.compute(self.trainer.bottom_forward, batch, step.keys[index])
+        await self.exchange.send(
+            Activations(
+                phase=Phase.TRAIN,
+                micro_batch=index,
+                num_micro_batches=len(step.batches),
+                lengths=batch.layout.lengths,
+                padding_side=to_padding_side(batch.layout),
+                num_label_tokens=step.num_label_tokens,
+                outcome=outcome,
+                hidden=to_array(hidden_ND),
+            )
+        )
+
+    async def _answer_hidden(self, step: _Step, message: Hidden) -> None:
+        index = message.micro_batch
+        loss_sum, grad_ND = await self.compute(
+            self.trainer.top_loss_and_grad, to_tensor(message.hidden), step.batches[index], step.keys[index]
+        )
+        step.loss_sum += loss_sum
+        await self.exchange.send(GradHidden(micro_batch=index, loss_sum=loss_sum, grad=to_array(grad_ND)))
+        if step.num_sent < len(step.batches):
+            await self._send_activations(step, None)
+
+    def _report(self, turn: TurnStart, step: _Step, *, applied: bool, seconds: float) -> None:
+        num_label_tokens = step.num_label_tokens
+        self.on_progress(
+            StepDone(
+                silo=self.silo,
+                round=turn.round,
+                step=step.number,
+                loss=step.loss_sum / num_label_tokens if num_label_tokens else math.nan,
+                num_label_tokens=num_label_tokens,
+                num_valid_tokens=sum(batch.layout.num_valid for batch in step.batches),
+                applied=applied,
+                seconds=seconds,
+            )
+        )
+
+    # Evaluation
+
+    async def _evaluate(self, turn: TurnStart) -> None:
+        batches = [self.evaluation.batch(index) for index in range(self.evaluation.num_batches)]
+        scores: list[RowScore] = []
+        for batch in batches[:_BATCHES_AHEAD]:
+            await self._send_evaluation(batch)
+        for index, batch in enumerate(batches):
+            message = await self._receive()
+            if not isinstance(message, Hidden):
+                raise _unexpected(message)
+            scores += await self.compute(self.trainer.evaluate, to_tensor(message.hidden), batch)
+            if index + _BATCHES_AHEAD < len(batches):
+                await self._send_evaluation(batches[index + _BATCHES_AHEAD])
+        await self._end_evaluation(turn, scores)
+
+    async def _send_evaluation(self, batch: TokenBatch) -> None:
+        hidden_ND = await self.compute(self.trainer.evaluate_bottom, batch)
+        await self.exchange.send(
+            Activations(
+                phase=Phase.EVAL,
+                micro_batch=0,
+                num_micro_batches=1,
+                lengths=batch.layout.lengths,
+                padding_side=to_padding_side(batch.layout),
+                num_label_tokens=batch.num_label_tokens,
+                outcome=None,
+                hidden=to_array(hidden_ND),
+            )
+        )
+
+    async def _end_evaluation(self, turn: TurnStart, scores: Sequence[RowScore]) -> None:
+        result = self.evaluation.result(scores)
+        await self._end_turn(_Totals(result.loss.loss_sum, result.loss.num_tokens), None)
+        self.on_progress(
+            Evaluated(self.silo, turn.round, result.loss.mean, result.loss.num_tokens, result.accuracy)
+        )
+
+
+def _unexpected(message: Message) -> ProtocolError:
+    return ProtocolError(f"a {type(message).__name__} message where none was awaited")

@@ -1,0 +1,223 @@
+"""The trunk worker's part in a job: it leads the rounds and serves every silo of its roster."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from splitlearn.errors import ProtocolError, TrunklineError
+from splitlearn.exchange import Exchange
+from splitlearn.parties.compute import ComputeThread
+from splitlearn.parties.crossing import to_array, to_layout, to_tensor
+from splitlearn.parties.plan import Turn, evaluates_after, turns_of_round
+from splitlearn.parties.progress import JobFinished, OnProgress, RoundFinished, ignore_progress
+from splitlearn.parties.round_table import RoundTable, unexpected
+from splitlearn.parties.trunk_step import TrunkStep
+from splitlearn.spec import JobSpec
+from splitlearn.training import CheckpointStore, TrunkPart, TrunkTrainer
+from splitlearn.wire import (
+    Activations,
+    Goodbye,
+    Hidden,
+    JobEnd,
+    JobStatus,
+    Outcome,
+    Phase,
+    Ready,
+    RoundEnd,
+    RoundSaved,
+    StepVoid,
+    TurnEnd,
+    TurnResult,
+    TurnStart,
+)
+
+_FAREWELL_SECONDS = 2.0
+
+
+@dataclass
+class TrunkParty:
+    """The worker that hosts one trunk, in one job.
+
+    Attributes:
+        spec: The job.
+        trainer: The trunk.
+        exchanges: The conversation with each silo, begun, by name.
+        compute: Where the trainer runs.
+        checkpoints: Where its rounds are kept; None keeps none, and a restart begins anew.
+        on_progress: Told of every round; called in the event loop, must not block.
+    """
+
+    spec: JobSpec
+    trainer: TrunkTrainer
+    exchanges: Mapping[str, Exchange]
+    compute: ComputeThread
+    checkpoints: CheckpointStore | None = None
+    on_progress: OnProgress = ignore_progress
+    _table: RoundTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._table = RoundTable(self.exchanges, patience_seconds=self.spec.patience_seconds)
+
+    @property
+    def _roster(self) -> tuple[str, ...]:
+        return tuple(silo.name for silo in self.spec.silos)
+
+    async def run(self) -> None:
+        """Lead the job to its end.
+
+        Raises:
+            TrainingError: A silo left, or made no progress within patience.
+            TrunklineError: A conversation or the disk failed. The silos are told that, not how.
+        """
+        async with self._table:
+            try:
+                await self._lead()
+            except TrunklineError:
+                await self._farewell(JobStatus.FAILED)
+                raise
+            except asyncio.CancelledError:
+                await self._farewell(JobStatus.CANCELLED)
+                raise
+
+    async def _lead(self) -> None:
+        last_round = await self._begin()
+        for round_number in range(last_round + 1, self.spec.rounds + 1):
+            for turn in turns_of_round(self.spec, round_number):
+                await self._train(turn)
+            if evaluates_after(self.spec, round_number):
+                await self._evaluate(round_number)
+            await self._commit(round_number)
+        await self._table.send_all(self._roster, JobEnd(status=JobStatus.COMPLETED))
+        await self._table.collect(self._roster, Goodbye)
+        self.on_progress(JobFinished())
+
+    async def _farewell(self, status: JobStatus) -> None:
+        # The first error counts: what goes wrong with a farewell adds nothing to it.
+        with contextlib.suppress(TrunklineError, RuntimeError, TimeoutError, ExceptionGroup):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await asyncio.gather(
+                    *(self._dismiss(exchange, status) for exchange in self.exchanges.values()),
+                    return_exceptions=True,
+                )
+
+    async def _dismiss(self, exchange: Exchange, status: JobStatus) -> None:
+        await exchange.send(JobEnd(status=status))
+        await exchange.flushed()
+
+    async def _begin(self) -> int:
+        """Return the last round that every party has a checkpoint of, after going back to it."""
+        ready = await self._table.collect(self._roster, Ready)
+        own = self.checkpoints.last_round() if self.checkpoints else 0
+        last_round = min(own, *(message.last_round for message in ready.values()))
+        if last_round and self.checkpoints:
+            tensors = await asyncio.to_thread(self.checkpoints.load, last_round)
+            await self.compute(self.trainer.load_state, tensors)
+        return last_round
+
+    async def _commit(self, round_number: int) -> None:
+        await self._table.send_all(self._roster, RoundEnd(round=round_number))
+        if self.checkpoints is not None:
+            await self.compute(self.checkpoints.save, self.trainer.state(), round_number=round_number)
+        saved = await self._table.collect(self._roster, RoundSaved)
+        wrong = [name for name, message in saved.items() if message.round != round_number]
+        if wrong:
+            raise ProtocolError(f"silo {wrong[0]!r} saved another round than {round_number}")
+        self.on_progress(RoundFinished(round_number))
+
+    # Training
+
+    async def _train(self, turn: Turn) -> None:
+        start = TurnStart(
+            phase=Phase.TRAIN, round=turn.round, first_step=turn.first_step, num_steps=turn.num_steps
+        )
+        await self._table.send_all(turn.silos, start)
+        unsettled = False
+        for number in range(turn.first_step, turn.first_step + turn.num_steps):
+            step = TrunkStep(self.spec, turn, number)
+            await self._gather_first(step, unsettled=unsettled)
+            await self._pass_the_trunk(step)
+            unsettled = True
+        await self._end_turn(turn)
+
+    async def _gather_first(self, step: TrunkStep, *, unsettled: bool) -> None:
+        """Wait for every silo's first activations, and settle the step before with what rides on them."""
+        await self._gather_activations(step)
+        if unsettled and await self._settle(step.outcomes()):
+            step.restart()
+            await self._table.send_all(step.silos, StepVoid(step=step.number))
+            await self._gather_activations(step)
+        await self.compute(self.trainer.begin_step, step.number, num_label_tokens=step.num_label_tokens)
+
+    async def _gather_activations(self, step: TrunkStep) -> None:
+        while not step.is_begun:
+            name, message = await self._table.next(step.missing)
+            step.take(name, message)
+
+    async def _settle(self, outcomes: list[Outcome]) -> bool:
+        """Finish a step; True when silos may have taken it that must not have."""
+        applied = await self.compute(self.trainer.finish_step, outcomes)
+        has_steps_to_undo = len(self.spec.silos) > 1 and self.spec.silo_blocks != "frozen"
+        return (
+            not applied
+            and has_steps_to_undo
+            and self.trainer.outcome().finite
+            and any(not outcome.finite for outcome in outcomes)
+        )
+
+    async def _pass_the_trunk(self, step: TrunkStep) -> None:
+        while not step.is_done:
+            if step.next_backward is not None:  # first, because it frees memory
+                await self._backward(step, step.next_backward)
+            elif step.next_forward is not None:
+                await self._forward(step, step.next_forward)
+            else:
+                name, message = await self._table.next(step.missing)
+                step.take(name, message)
+
+    async def _forward(self, step: TrunkStep, micro_batch: int) -> None:
+        parts = step.parts(micro_batch)
+        hiddens = await self.compute(self.trainer.forward, parts, step.key(micro_batch))
+        step.forwarded()
+        for name, hidden_ND in zip(step.silos, hiddens, strict=True):
+            await self._table.send(name, Hidden(micro_batch=micro_batch, hidden=to_array(hidden_ND)))
+
+    async def _backward(self, step: TrunkStep, micro_batch: int) -> None:
+        grads = await self.compute(
+            self.trainer.backward, micro_batch, step.grads(micro_batch), weights=step.weights()
+        )
+        step.backwarded()
+        outcome = await self.compute(self.trainer.outcome) if step.is_done else None
+        for name, grad_ND in zip(step.silos, grads, strict=True):
+            await self._table.send(name, step.answer(micro_batch, grad_ND, outcome))
+
+    async def _end_turn(self, turn: Turn) -> None:
+        ends = await self._table.collect(turn.silos, TurnEnd)
+        outcomes = [end.outcome for end in ends.values()]
+        if any(outcome is None for outcome in outcomes):
+            raise ProtocolError("a silo ended its turn without the outcome of its last step")
+        voided = await self._settle([outcome for outcome in outcomes if outcome is not None])
+        await self._table.send_all(turn.silos, TurnResult(voided=voided))
+
+    # Evaluation
+
+    async def _evaluate(self, round_number: int) -> None:
+        start = TurnStart(phase=Phase.EVAL, round=round_number, first_step=0, num_steps=0)
+        await self._table.send_all(self._roster, start)
+        unfinished = set(self._roster)
+        while unfinished:
+            name, message = await self._table.next(frozenset(unfinished))
+            match message:
+                case Activations():
+                    await self._serve_evaluation(name, message)
+                case TurnEnd():
+                    await self._table.send(name, TurnResult(voided=False))
+                    unfinished.discard(name)
+                case _:
+                    raise unexpected(name, message)
+
+    async def _serve_evaluation(self, name: str, message: Activations) -> None:
+        layout = to_layout(message, max_tokens=self.spec.max_tokens)
+        part = TrunkPart(layout, to_tensor(message.hidden))
+        hidden_ND = await self.compute(self.trainer.evaluate, part)
+        await self._table.send(name, Hidden(micro_batch=0, hidden=to_array(hidden_ND)))
