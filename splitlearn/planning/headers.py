@@ -87,7 +87,10 @@ def _parse(text: bytes, path: Path, *, data_bytes: int) -> dict[str, TensorInfo]
 
 def _tensor(name: str, entry: dict[str, Any], path: Path, *, data_bytes: int) -> TensorInfo:
     begin, end = entry["data_offsets"]
-    info = TensorInfo(name, path, entry["dtype"], tuple(entry["shape"]), end - begin)
+    shape = tuple(entry["shape"])
+    if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)):
+        raise TypeError(f"{name!r} has a shape or offset that is no count")
+    info = TensorInfo(name, path, entry["dtype"], shape, end - begin)
     if not 0 <= begin <= end <= data_bytes:
         raise _corrupt(path, f"the tensor {name!r} ends at byte {end}, the file's data at {data_bytes}")
     if info.num_elements * _BITS[info.dtype] != info.num_bytes * 8:
