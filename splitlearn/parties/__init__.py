@@ -9,6 +9,7 @@ from splitlearn.parties.progress import (
     Progress,
     RoundFinished,
     StepDone,
+    TurnFinished,
     TurnStarted,
     ignore_progress,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "StepDone",
     "TrunkParty",
     "Turn",
+    "TurnFinished",
     "TurnStarted",
     "evaluates_after",
     "ignore_progress",

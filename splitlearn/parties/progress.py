@@ -43,6 +43,23 @@ class StepDone:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnFinished:
+    """The trunk has finished a training turn of some silos.
+
+    Attributes:
+        silos: Who took part.
+        round: Round, from 1.
+        num_steps: Steps of the turn.
+        seconds: From the word to begin until the last silo had its result.
+    """
+
+    silos: tuple[str, ...]
+    round: int
+    num_steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """A silo has scored its held-out rows.
 
@@ -73,7 +90,7 @@ class JobFinished:
     """The job is over and every silo has said goodbye."""
 
 
-Progress = TurnStarted | StepDone | Evaluated | RoundFinished | JobFinished
+Progress = TurnStarted | StepDone | TurnFinished | Evaluated | RoundFinished | JobFinished
 OnProgress = Callable[[Progress], None]
 
 

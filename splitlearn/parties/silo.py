@@ -301,26 +301,28 @@ class SiloParty:
     # Evaluation
 
     async def _evaluate(self, turn: TurnStart) -> None:
-        batches = [self.evaluation.batch(index) for index in range(self.evaluation.num_batches)]
+        num_batches = self.evaluation.num_batches
         scores: list[RowScore] = []
-        for batch in batches[:_BATCHES_AHEAD]:
-            await self._send_evaluation(batch)
-        for index, batch in enumerate(batches):
+        for index in range(min(_BATCHES_AHEAD, num_batches)):
+            await self._send_evaluation(index)
+        for index in range(num_batches):
             message = await self._receive()
             if not isinstance(message, Hidden):
                 raise _unexpected(message)
+            batch = self.evaluation.batch(index)
             scores += await self.compute(self.trainer.evaluate, to_tensor(message.hidden), batch)
-            if index + _BATCHES_AHEAD < len(batches):
-                await self._send_evaluation(batches[index + _BATCHES_AHEAD])
+            if index + _BATCHES_AHEAD < num_batches:
+                await self._send_evaluation(index + _BATCHES_AHEAD)
         await self._end_evaluation(turn, scores)
 
-    async def _send_evaluation(self, batch: TokenBatch) -> None:
+    async def _send_evaluation(self, index: int) -> None:
+        batch = self.evaluation.batch(index)
         hidden_ND = await self.compute(self.trainer.evaluate_bottom, batch)
         await self.exchange.send(
             Activations(
                 phase=Phase.EVAL,
-                micro_batch=0,
-                num_micro_batches=1,
+                micro_batch=index,
+                num_micro_batches=self.evaluation.num_batches,
                 lengths=batch.layout.lengths,
                 padding_side=to_padding_side(batch.layout),
                 num_label_tokens=batch.num_label_tokens,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from splitlearn.exchange import Exchange
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_layout, to_tensor
 from splitlearn.parties.plan import Turn, evaluates_after, turns_of_round
-from splitlearn.parties.progress import JobFinished, OnProgress, RoundFinished, ignore_progress
+from splitlearn.parties.progress import JobFinished, OnProgress, RoundFinished, TurnFinished, ignore_progress
 from splitlearn.parties.round_table import RoundTable, unexpected
 from splitlearn.parties.trunk_step import TrunkStep
 from splitlearn.spec import JobSpec
@@ -131,6 +132,7 @@ class TrunkParty:
         start = TurnStart(
             phase=Phase.TRAIN, round=turn.round, first_step=turn.first_step, num_steps=turn.num_steps
         )
+        started = time.perf_counter()
         await self._table.send_all(turn.silos, start)
         unsettled = False
         for number in range(turn.first_step, turn.first_step + turn.num_steps):
@@ -139,6 +141,8 @@ class TrunkParty:
             await self._pass_the_trunk(step)
             unsettled = True
         await self._end_turn(turn)
+        seconds = time.perf_counter() - started
+        self.on_progress(TurnFinished(turn.silos, turn.round, turn.num_steps, seconds))
 
     async def _gather_first(self, step: TrunkStep, *, unsettled: bool) -> None:
         """Wait for every silo's first activations, and settle the step before with what rides on them."""
@@ -220,4 +224,4 @@ class TrunkParty:
         layout = to_layout(message, max_tokens=self.spec.max_tokens)
         part = TrunkPart(layout, to_tensor(message.hidden))
         hidden_ND = await self.compute(self.trainer.evaluate, part)
-        await self._table.send(name, Hidden(micro_batch=0, hidden=to_array(hidden_ND)))
+        await self._table.send(name, Hidden(micro_batch=message.micro_batch, hidden=to_array(hidden_ND)))

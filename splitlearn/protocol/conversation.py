@@ -57,6 +57,7 @@ class Conversation(ABC):
         self._inbox = Inbox(limits=self._limits, window=window)
         self._decoder = FrameDecoder(self._limits)
         self._session: SealedSession | None = None
+        self._last_sealed = 0
         self._outgoing: deque[bytearray | bytes] = deque()
         self._events: deque[Event] = deque()
 
@@ -168,13 +169,15 @@ class Conversation(ABC):
     def _establish(self, handshaken: Handshaken) -> None:
         again = self._outbox.resume(handshaken.peer_resume.last_opened)
         self._session = handshaken.session
-        self._events.append(Established(resent_messages=len(again)))
+        resent = sum(kept.message_seq <= self._last_sealed for kept in again)
+        self._events.append(Established(resent_messages=resent))
         for kept in again:
             set_ack(kept.encoded, self._inbox.tell())
             self._seal(kept)
 
     def _seal(self, kept: Kept) -> None:
         assert self._session is not None
+        self._last_sealed = max(self._last_sealed, kept.message_seq)
         for offset, piece in fragments(kept.encoded, max_bytes=self._limits.max_fragment_bytes):
             frame = self._session.seal(
                 piece,

@@ -80,6 +80,20 @@ class CheckpointStore:
         """Return the last round that has a visible checkpoint, 0 if there is none."""
         return max(self.rounds(), default=0)
 
+    def clear(self) -> None:
+        """Delete every checkpoint: the job begins anew.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        try:
+            if self._folder.is_dir():
+                shutil.rmtree(self._folder)
+        except OSError as error:
+            raise StorageError(
+                f"cannot clear {self._folder}: {error}; correct its permissions or choose another folder"
+            ) from error
+
     def save(self, tensors: Mapping[str, Tensor], *, round_number: int) -> Path:
         """Write a round's checkpoint, then delete all but the last two. One of the same round is replaced.
 

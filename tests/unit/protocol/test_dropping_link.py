@@ -45,6 +45,7 @@ class SiloProgram:
     def __init__(self, protocol: Conversation) -> None:
         self.protocol = protocol
         self.said: list[Message] = []
+        self.num_sealed = 0
         self.heard: list[Message] = []
         self.due: deque[Message] = deque([Ready(last_round=0, served=frozenset({Phase.TRAIN}))])
 
@@ -88,6 +89,7 @@ class TrunkProgram:
     def __init__(self, protocol: Conversation) -> None:
         self.protocol = protocol
         self.said: list[Message] = []
+        self.num_sealed = 0
         self.heard: list[Message] = []
         self.due: deque[Message] = deque()
 
@@ -140,6 +142,8 @@ class DroppingLink(RuleBasedStateMachine):
             message = program.due.popleft()
             program.protocol.send(message)
             program.said.append(message)
+            if program.protocol.is_established:
+                program.num_sealed = len(program.said)
 
     @precondition(lambda self: self.connected)
     @rule(which=st.sampled_from(["silo", "trunk"]), count=st.integers(1, 6))
@@ -194,8 +198,9 @@ class DroppingLink(RuleBasedStateMachine):
                 case Received():
                     program.hear(event.message)
                 case Established():
-                    unopened = len(program.said) - len(other.heard)
+                    unopened = max(0, program.num_sealed - len(other.heard))
                     self.resent.append((unopened, event.resent_messages))
+                    program.num_sealed = len(program.said)
 
 
 def test_any_drops_and_reconnections(make_pair: MakePair) -> None:
