@@ -90,12 +90,13 @@ def silo_rows(name: str, *, num_rows: int = 40, longest: int = 12, labelled: boo
 
 @pytest.fixture
 def rows() -> Callable[..., SiloData]:
+    """Makes a silo's rows: name, then num_rows, longest, labelled."""
     return silo_rows
 
 
 @dataclass
 class SplitRun:
-    """A job on its way, all parties in one process; ``plans`` may be replaced to feed other batches."""
+    """A job on its way, all parties in one process."""
 
     spec: JobSpec
     folder: Path
@@ -185,38 +186,42 @@ class SplitRun:
 
     def everything(self) -> list[dict[str, Tensor]]:
         """Copies of all that training may move, of every party."""
-        parties = [*self.silos, self.trunk]
+        parties: list[SiloTrainer | TrunkTrainer] = [*self.silos, self.trunk]
         return [{key: value.clone() for key, value in party.state().items()} for party in parties]
 
 
-@pytest.fixture
-def split_run() -> type[SplitRun]:
-    return SplitRun
+def job(*silos: str, cut: tuple[int, int] = (1, 1), **fields: Any) -> JobSpec:
+    """A specification of 20 steps that trains every block in full; fields by name."""
+    base: dict[str, Any] = {
+        "model": "m",
+        "silos": [
+            {"name": name, "dataset": name, "cut": {"bottom_layers": cut[0], "top_layers": cut[1]}}
+            for name in silos
+        ],
+        "silo_blocks": "local",
+        "adapter": {"kind": "full"},
+        "batch_size": 3,
+        "rounds": 2,
+        "steps_per_round": 10,
+        "seed": 5,
+        "optimizer": {"kind": "adamw", "weight_decay": 0.01},
+        "learning_rate": {"peak": 3e-3, "warmup_steps": 4, "decay": "cosine", "floor": 0.1},
+    }
+    return JobSpec.parse({**base, **fields})
 
 
 @pytest.fixture
-def job() -> Callable[..., JobSpec]:
-    """A specification of one silo, 20 steps, cut 1 + 1; fields by name."""
+def new_run(model: Callable[[str], Path]) -> Callable[..., SplitRun]:
+    """Begin a job: model, its silos' rows (default: one silo), then fields of the specification."""
 
-    def build(*silos: str, cut: tuple[int, int] = (1, 1), **fields: Any) -> JobSpec:
-        base: dict[str, Any] = {
-            "model": "m",
-            "silos": [
-                {"name": name, "dataset": name, "cut": {"bottom_layers": cut[0], "top_layers": cut[1]}}
-                for name in silos or ("clinic",)
-            ],
-            "silo_blocks": "local",
-            "adapter": {"kind": "full"},
-            "batch_size": 3,
-            "rounds": 2,
-            "steps_per_round": 10,
-            "seed": 5,
-            "optimizer": {"kind": "adamw", "weight_decay": 0.01},
-            "learning_rate": {"peak": 3e-3, "warmup_steps": 4, "decay": "cosine", "floor": 0.1},
-        }
-        return JobSpec.parse({**base, **fields})
+    def begin(
+        name: str, *data: SiloData, cut: tuple[int, int] = (1, 1), undoable: bool = False, **fields: Any
+    ) -> SplitRun:
+        data = data or (silo_rows("clinic"),)
+        spec = job(*(silo.name for silo in data), cut=cut, **fields)
+        return SplitRun(spec, model(name), data, undoable)
 
-    return build
+    return begin
 
 
 def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
