@@ -111,7 +111,7 @@ class BlockHeader:
 
     def _check_exponent(self) -> None:
         least, most = 0, 0
-        if self.codec is Codec.FP16:
+        if self.codec == Codec.FP16:
             least, most = quantise.FP16_MIN_EXPONENT, quantise.FP16_MAX_EXPONENT
         if not least <= self.exponent <= most:
             raise CodecError(f"{self.codec} exponent {self.exponent} is outside {least} to {most}")
@@ -132,7 +132,7 @@ def _check_elements(shape: Sequence[int], *, limits: Limits) -> None:
 def encoded_bytes(shape: Sequence[int], codec: Codec) -> int:
     """Return the size of a tensor's block, header included."""
     payload = math.prod(shape) * _ELEMENT_BYTES[codec]
-    return HEADER_BYTES + (aligned(_num_rows(shape)) if codec is Codec.INT8 else 0) + payload
+    return HEADER_BYTES + (aligned(_num_rows(shape)) if codec == Codec.INT8 else 0) + payload
 
 
 def encode_into(array: Array, codec: Codec, buffer: bytearray | memoryview, *, limits: Limits) -> None:
@@ -168,12 +168,12 @@ def _encode_payload(array: Array, codec: Codec, payload: memoryview) -> int:
     """Write the payload and return the exponent for the header."""
     values = array.reshape(-1)
     if not values.size and codec is not Codec.INT8:
-        return quantise.FP16_MIN_EXPONENT if codec is Codec.FP16 else 0
-    if codec is Codec.FP32:
+        return quantise.FP16_MIN_EXPONENT if codec == Codec.FP16 else 0
+    if codec == Codec.FP32:
         np.frombuffer(payload, np.float32)[:] = values
-    elif codec is Codec.BF16:
+    elif codec == Codec.BF16:
         quantise.encode_bf16(values, np.frombuffer(payload, np.uint16))
-    elif codec is Codec.FP16:
+    elif codec == Codec.FP16:
         return quantise.encode_fp16(values, np.frombuffer(payload, np.uint16))
     else:
         values_ND, exponents_N = _int8_parts(payload, array.shape)
@@ -209,12 +209,12 @@ def decode(buffer: Buffer, *, limits: Limits) -> Array:
             f"a {header.codec} block of {list(header.shape)} has {header.block_bytes} bytes, not {len(view)}"
         )
     payload = view[HEADER_BYTES:]
-    if header.codec is Codec.FP32:
+    if header.codec == Codec.FP32:
         return _writable(np.frombuffer(payload, np.float32)).reshape(header.shape)
     out = np.empty(header.shape, np.float32)
-    if header.codec is Codec.INT8:
+    if header.codec == Codec.INT8:
         _decode_int8(payload, header.shape, out)
-    elif header.codec is Codec.BF16:
+    elif header.codec == Codec.BF16:
         quantise.decode_bf16(np.frombuffer(payload, np.uint16), out.reshape(-1))
     else:
         quantise.decode_fp16(np.frombuffer(payload, np.uint16), out.reshape(-1), exponent=header.exponent)

@@ -189,6 +189,10 @@ class TestFp16:
     def test_makes_all_nan_of_what_rounds_beyond_fp32(self) -> None:
         assert np.isnan(through(np.array([1.0, FP32_MAX], np.float32), Codec.FP16)).all()
 
+    def test_widens_the_smallest_number_of_the_smallest_scale_exactly(self) -> None:
+        header = BlockHeader(codec=Codec.FP16, shape=(1,), exponent=quantise.FP16_MIN_EXPONENT)
+        assert decode(header.pack() + b"\1\0", limits=LIMITS)[0] == 2.0**-149
+
     @pytest.mark.parametrize("exponent", [quantise.FP16_MIN_EXPONENT - 1, quantise.FP16_MAX_EXPONENT + 1])
     def test_refuses_an_exponent_out_of_range(self, exponent: int) -> None:
         block = encoded(np.ones(3, np.float32), Codec.FP16)
