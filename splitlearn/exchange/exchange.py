@@ -11,6 +11,19 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from splitlearn.channel import (
+    DowngradedSuiteError,
+    LowOrderShareError,
+    MisboundIdentityError,
+    StaleEpochError,
+    SupersededError,
+    UnknownSuiteError,
+    WrongJobError,
+    WrongKeyError,
+    WrongPeerError,
+    WrongReplicaError,
+    WrongSpecError,
+)
 from splitlearn.errors import (
     ChannelError,
     IdentityError,
@@ -25,6 +38,20 @@ from splitlearn.protocol import Conversation, Established, Received, TrunkProtoc
 from splitlearn.wire import Message
 
 DEFAULT_PATIENCE_SECONDS = 600.0
+_HOPELESS = (
+    IdentityError,
+    DowngradedSuiteError,
+    LowOrderShareError,
+    MisboundIdentityError,
+    StaleEpochError,
+    SupersededError,
+    UnknownSuiteError,
+    WrongJobError,
+    WrongKeyError,
+    WrongPeerError,
+    WrongReplicaError,
+    WrongSpecError,
+)
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -160,9 +187,10 @@ class Exchange:
             return await self._read(link)
         finally:
             writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
+            [outcome] = await asyncio.gather(writer, return_exceptions=True)
             await link.close()
+            if isinstance(outcome, Exception):  # a bug of ours: a cancelled writer is no Exception
+                raise outcome
 
     async def _open_link(self) -> Link | None:
         remaining = self._remaining_seconds()
@@ -206,17 +234,16 @@ class Exchange:
         self._to_write.set()
 
     def _judge(self, error: TrunklineError, *, was_established: bool) -> None:
-        """Decide whether another connection can help; raises ``error`` if not."""
+        """Decide whether another connection can help; raises ``error`` if not.
+
+        What comes over a link is anybody's until it opens. Damage on the way is repaired by the next
+        session, and at the worker anybody may knock. A peer that proved itself and then broke the rules,
+        or whose proof or terms are not those that this silo was told, stays what it is.
+        """
         self.refusals.append(error)
-        if isinstance(error, ProtocolError):
+        awaits_knocks = isinstance(self.protocol, TrunkProtocol) and not was_established
+        if isinstance(error, ProtocolError) or (isinstance(error, _HOPELESS) and not awaits_knocks):
             raise error
-        if was_established:
-            if isinstance(error, ChannelError):
-                return  # a frame was damaged on its way: the next session sends it again
-            raise error
-        if not isinstance(self.protocol, TrunkProtocol):
-            raise error
-        # Anybody may knock at the worker: a stranger is turned away and the silo still awaited.
 
     async def _publish(self) -> None:
         events = self.protocol.events()

@@ -8,6 +8,7 @@ from splitlearn.protocol.conversation import DEFAULT_WINDOW, Conversation
 from splitlearn.protocol.delivery import Position
 from splitlearn.protocol.errors import (
     IllegalMessageError,
+    MalformedMessageError,
     PhaseRefusedError,
     ResumeImpossibleError,
     WindowExceededError,
@@ -27,6 +28,7 @@ __all__ = [
     "Established",
     "Event",
     "IllegalMessageError",
+    "MalformedMessageError",
     "PhaseRefusedError",
     "Position",
     "Received",

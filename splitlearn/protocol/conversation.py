@@ -10,10 +10,10 @@ from collections import deque
 from datetime import datetime
 
 from splitlearn.channel import Established as Handshaken
-from splitlearn.channel import ResumePoint, SealedSession
-from splitlearn.errors import LocalProtocolError, TrunklineError
+from splitlearn.channel import ResumePoint, SealedSession, UnexpectedKindError
+from splitlearn.errors import LocalProtocolError, TrunklineError, WireError
 from splitlearn.protocol.delivery import Inbox, Kept, Outbox, Position, fragments
-from splitlearn.protocol.errors import IllegalMessageError
+from splitlearn.protocol.errors import MalformedMessageError
 from splitlearn.protocol.events import Established, Event, Received
 from splitlearn.protocol.rules import Rules
 from splitlearn.protocol.states import State
@@ -108,7 +108,7 @@ class Conversation(ABC):
         """Take in received bytes, cut anywhere.
 
         Raises:
-            WireError: The bytes are no frames of ours, or over a limit.
+            WireError: The bytes are no frames of ours, or over a limit; nobody knows yet who sent them.
             ChannelError, IdentityError: The handshake or a frame is refused.
             ProtocolError: The peer broke the conversation's rules.
 
@@ -191,7 +191,7 @@ class Conversation(ABC):
 
     def _receive_sealed(self, frame: Frame) -> None:
         if self._session is None:
-            raise IllegalMessageError("a sealed frame arrived before the handshake was finished")
+            raise UnexpectedKindError("a sealed frame arrived before the handshake was finished")
         plaintext_bytes = max(len(frame.body) - TAG_BYTES, 0)
         try:
             place = self._inbox.room_for(frame.envelope, plaintext_bytes)
@@ -208,7 +208,10 @@ class Conversation(ABC):
         receives = (
             Direction.TRUNK_TO_SILO if self._sends is Direction.SILO_TO_TRUNK else Direction.SILO_TO_TRUNK
         )
-        message, ack = decode_message(encoded, limits=self._limits, direction=receives)
+        try:
+            message, ack = decode_message(encoded, limits=self._limits, direction=receives)
+        except WireError as error:
+            raise MalformedMessageError(f"an authentic message cannot be read: {error}") from error
         self._outbox.acknowledge(ack)
         if self._rules.receive(message, position):
             self._events.append(Received(message, position))

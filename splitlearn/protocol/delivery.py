@@ -9,8 +9,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from splitlearn.errors import LocalProtocolError, WireError
-from splitlearn.protocol.errors import IllegalMessageError, ResumeImpossibleError, WindowExceededError
+from splitlearn.errors import LocalProtocolError
+from splitlearn.protocol.errors import (
+    IllegalMessageError,
+    MalformedMessageError,
+    ResumeImpossibleError,
+    WindowExceededError,
+)
 from splitlearn.wire import Envelope, Limits
 
 
@@ -121,7 +126,7 @@ class Inbox:
         Raises:
             IllegalMessageError: It is not the next fragment of the next message.
             WindowExceededError: The peer did not wait for us.
-            WireError: Its message is larger than the limit, or it overruns its message.
+            MalformedMessageError: Its message is larger than the limit, or it overruns its message.
         """
         if envelope.message_seq != self.last_opened + 1:
             raise IllegalMessageError(
@@ -158,7 +163,7 @@ class Inbox:
 
     def _begin(self, envelope: Envelope) -> None:
         if not 0 < envelope.message_bytes <= self._limits.max_message_bytes:
-            raise WireError(
+            raise MalformedMessageError(
                 f"a message of {envelope.message_bytes} bytes, the limit is {self._limits.max_message_bytes}"
             )
         self._first = envelope
@@ -175,7 +180,7 @@ class Inbox:
                 f"a fragment begins at byte {envelope.fragment_offset}, the next byte is {self._filled}"
             )
         if plaintext_bytes == 0 or self._filled + plaintext_bytes > envelope.message_bytes:
-            raise WireError(f"a fragment of {plaintext_bytes} bytes does not fit its message")
+            raise MalformedMessageError(f"a fragment of {plaintext_bytes} bytes does not fit its message")
 
 
 def fragments(encoded: bytearray, *, max_bytes: int) -> Iterator[tuple[int, memoryview]]:

@@ -9,6 +9,12 @@ class IllegalMessageError(ProtocolError):
     code = "illegal_message"
 
 
+class MalformedMessageError(ProtocolError):
+    """An authentic message of the peer is not of the closed list, or exceeds a limit."""
+
+    code = "malformed_message"
+
+
 class WrongStepError(ProtocolError):
     """The peer's message is placed at another round or step than the conversation is at."""
 

@@ -2,11 +2,10 @@
 
 from datetime import datetime
 
-from splitlearn.channel import Entropy, SeenHandshakes, SiloHandshake, Terms
+from splitlearn.channel import Entropy, SeenHandshakes, SiloHandshake, Terms, UnexpectedKindError
 from splitlearn.errors import LocalProtocolError
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.protocol.conversation import DEFAULT_WINDOW, Conversation
-from splitlearn.protocol.errors import IllegalMessageError
 from splitlearn.protocol.rules import Rules
 from splitlearn.protocol.states import SILO_TABLE
 from splitlearn.wire import Codec, Direction, Frame, Kind, Limits, Message
@@ -63,7 +62,7 @@ class SiloProtocol(Conversation):
         if self._handshake is None:
             raise LocalProtocolError("bytes were received before connection_made")
         if self._session is not None or frame.envelope.kind is not Kind.REPLY:
-            raise IllegalMessageError(f"a handshake frame {frame.envelope.kind.name} in the wrong place")
+            raise UnexpectedKindError(f"a handshake frame {frame.envelope.kind.name} in the wrong place")
         self._outgoing.append(self._handshake.receive_reply(frame))
         self._establish(self._handshake.established())
 

@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from splitlearn.channel import Entropy, SeenHandshakes, Terms, TrunkHandshake
+from splitlearn.channel import Entropy, SeenHandshakes, Terms, TrunkHandshake, UnexpectedKindError
 from splitlearn.errors import LocalProtocolError
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.protocol.conversation import DEFAULT_WINDOW, Conversation
-from splitlearn.protocol.errors import IllegalMessageError, WindowExceededError
+from splitlearn.protocol.errors import WindowExceededError
 from splitlearn.protocol.rules import Rules
 from splitlearn.protocol.states import TRUNK_TABLE
 from splitlearn.wire import (
@@ -79,7 +79,7 @@ class TrunkProtocol(Conversation):
         if self._handshake is None:
             raise LocalProtocolError("bytes were received before connection_made")
         if self._session is not None:
-            raise IllegalMessageError("a handshake frame inside a finished session")
+            raise UnexpectedKindError("a handshake frame inside a finished session")
         if frame.envelope.kind is Kind.HELLO:
             self._outgoing.append(self._handshake.receive_hello(frame))
         else:

@@ -3,10 +3,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from splitlearn.errors import ChannelError, LocalProtocolError, TrunklineError, WireError
+from splitlearn.channel import UnexpectedKindError
+from splitlearn.errors import ChannelError, LocalProtocolError, TrunklineError
 from splitlearn.protocol import (
     Established,
     IllegalMessageError,
+    MalformedMessageError,
     PhaseRefusedError,
     Received,
     ResumeImpossibleError,
@@ -103,17 +105,17 @@ class TestHandshake:
         pair.silo.send(READY)
         assert pair.silo.data_to_send() == []
 
-    def test_a_handshake_frame_inside_a_session_is_illegal(self, pair: Any) -> None:
+    def test_a_handshake_frame_inside_a_session_ends_it(self, pair: Any) -> None:
         pair.silo.connection_made(pair.now)
         [hello] = pair.silo.data_to_send()
-        with pytest.raises(IllegalMessageError):
+        with pytest.raises(UnexpectedKindError):
             pair.trunk.receive_data(hello)
 
-    def test_sealed_frame_before_the_end_of_it_is_illegal(self, pair: Any) -> None:
+    def test_a_sealed_frame_before_the_end_of_it_is_refused(self, pair: Any) -> None:
         pair.silo.send(READY)
         [frame] = pair.silo.data_to_send()
         pair.trunk.connection_made(pair.now)
-        with pytest.raises(IllegalMessageError, match="before the handshake"):
+        with pytest.raises(UnexpectedKindError, match="before the handshake"):
             pair.trunk.receive_data(frame)
 
 
@@ -329,6 +331,16 @@ class TestChunks:
         assert received(pair.trunk) == [activations()]
 
 
+class TestMalformed:
+    def test_an_authentic_message_that_cannot_be_read_is_the_peers_fault(self, pair: Any) -> None:
+        pair.drop()
+        pair.silo.send(READY)
+        pair.silo._outbox.kept[0].encoded[0] = 250
+        pair.connect()
+        with pytest.raises(MalformedMessageError, match="authentic"):
+            pair.pump()
+
+
 class TestForgery:
     """A stranger on the path can end the connection, never the conversation."""
 
@@ -389,7 +401,7 @@ class TestInbox:
 
     def test_refuses_a_message_over_the_limit(self) -> None:
         inbox = Inbox(limits=Limits(max_message_bytes=9), window=4)
-        with pytest.raises(WireError, match="10 bytes, the limit is 9"):
+        with pytest.raises(MalformedMessageError, match="10 bytes, the limit is 9"):
             inbox.room_for(self.envelope(), 10)
 
     def test_refuses_a_peer_that_does_not_wait(self) -> None:
@@ -412,5 +424,5 @@ class TestInbox:
 
     @pytest.mark.parametrize("plaintext_bytes", [0, 11])
     def test_refuses_a_fragment_that_does_not_fit(self, plaintext_bytes: int) -> None:
-        with pytest.raises(WireError, match="does not fit"):
+        with pytest.raises(MalformedMessageError, match="does not fit"):
             Inbox(limits=Limits(), window=4).room_for(self.envelope(), plaintext_bytes)
