@@ -1,6 +1,7 @@
 """Small random models of every family, saved to disk once per session."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,12 @@ def folder_of(model_path: Callable[[str], Path]) -> Callable[[str], ModelFolder]
 def whole_model(model_path: Callable[[str], Path]) -> Callable[[str], Any]:
     """Load a variant's whole model by plain transformers, afresh each time."""
     return lambda variant: AutoModelForCausalLM.from_pretrained(model_path(variant))
+
+
+@pytest.fixture(scope="session")
+def frozen_model(model_path: Callable[[str], Path]) -> Callable[[str], Any]:
+    """Return a variant's whole model, loaded once: only to be looked at."""
+    return cache(lambda variant: AutoModelForCausalLM.from_pretrained(model_path(variant)))
 
 
 def save_random_model(model_type: str, settings: dict[str, Any], path: Path, **how: Any) -> None:

@@ -1,6 +1,6 @@
 """Bottom, trunk and top, with nothing but packed tokens between them, are the whole model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -11,13 +11,15 @@ from transformers import AutoModelForCausalLM
 from splitlearn.partition import BatchLayout, SiloBlocks, TrunkSegment, load_silo_blocks, load_trunk
 from splitlearn.planning import ModelFolder
 
+FolderOf = Callable[[str], ModelFolder]
+WholeModel = Callable[[str], Any]
 LAYOUTS = (
     BatchLayout((7, 12, 3), "right"),
     BatchLayout((7, 12, 3), "left"),
     BatchLayout((10, 10), "right"),
     BatchLayout((5, 9), "left", width=13),
 )
-CUTS = ((1, 1), (0, 2), (3, 0), (0, 0))
+CUTS = ((1, 1), (0, 2), (3, 0))
 VARIANTS = [
     "llama", "llama-tied", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi", "phi3", "glm", "glm4",
     "gpt2", "gpt2-scaled", "opt", "opt-projected", "gpt_neox", "bloom", "falcon", "falcon-alibi", "qwen3_moe",
@@ -38,19 +40,39 @@ def compose(silo: SiloBlocks, trunk: TrunkSegment, ids_BT: Tensor, layout: Batch
     return logits_BTV
 
 
+class Pair:
+    """The same model cut and whole, to compare the gradients of one loss."""
+
+    def __init__(self, folder: ModelFolder, whole: Any) -> None:
+        at = folder.cut(bottom_layers=1, top_layers=2)
+        self.silo, self.trunk, self.whole = load_silo_blocks(folder, at), load_trunk(folder, at), whole
+
+    def gradients(self, layout: BatchLayout) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return gradients by parameter name: through the segments, and through the whole model."""
+        parts = (self.silo.bottom, self.trunk, self.silo.top)
+        for module in (*parts, self.whole):
+            module.zero_grad()
+        logits = self.whole(input_ids=tokens(layout), attention_mask=layout.attention_mask()).logits
+        composed = compose(self.silo, self.trunk, tokens(layout), layout)
+        torch.autograd.backward(logits[layout.valid()].square().sum())
+        torch.autograd.backward(composed[layout.valid()].square().sum())
+        split = [pair for segment in parts for pair in segment.trainable]
+        return grads_of(split), grads_of(self.whole.named_parameters())
+
+
+def grads_of(parameters: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: parameter.grad for name, parameter in parameters if parameter.grad is not None}
+
+
 class TestLogits:
     @pytest.mark.parametrize("cut", CUTS)
     @pytest.mark.parametrize("variant", VARIANTS)
     def test_equal_the_whole_models_bit_for_bit(
-        self,
-        variant: str,
-        cut: tuple[int, int],
-        folder_of: Callable[[str], ModelFolder],
-        whole_model: Callable[[str], Any],
+        self, variant: str, cut: tuple[int, int], folder_of: FolderOf, frozen_model: WholeModel
     ) -> None:
         folder = folder_of(variant)
         at = folder.cut(bottom_layers=cut[0], top_layers=cut[1])
-        silo, trunk, whole = load_silo_blocks(folder, at), load_trunk(folder, at), whole_model(variant)
+        silo, trunk, whole = load_silo_blocks(folder, at), load_trunk(folder, at), frozen_model(variant)
         for layout in LAYOUTS:
             ids_BT, valid_BT = tokens(layout), layout.valid()
             with torch.no_grad():
@@ -78,14 +100,14 @@ class TestLogits:
             ).logits
         assert not torch.equal(as_saved[layout.valid()], changed[layout.valid()])
 
-    def test_of_no_rows_are_empty(self, folder_of: Callable[[str], ModelFolder]) -> None:
+    def test_of_no_rows_are_empty(self, folder_of: FolderOf) -> None:
         folder, nobody = folder_of("llama"), BatchLayout((), "right", width=6)
         at = folder.cut(bottom_layers=1, top_layers=1)
         silo, trunk = load_silo_blocks(folder, at), load_trunk(folder, at)
         logits = compose(silo, trunk, torch.zeros(0, 6, dtype=torch.int64), nobody)
         assert logits.shape == (0, 6, 67)
 
-    def test_do_not_depend_on_tokens_at_pads(self, folder_of: Callable[[str], ModelFolder]) -> None:
+    def test_do_not_depend_on_tokens_at_pads(self, folder_of: FolderOf) -> None:
         folder, layout = folder_of("gpt2"), LAYOUTS[1]
         at = folder.cut(bottom_layers=1, top_layers=1)
         silo, trunk = load_silo_blocks(folder, at), load_trunk(folder, at)
@@ -97,39 +119,35 @@ class TestLogits:
 
 
 class TestGradients:
-    @pytest.mark.parametrize(
-        "variant", ["llama", "llama-tied", "gemma3_text", "gpt2", "opt-projected", "bloom"]
-    )
-    @pytest.mark.parametrize("layout", LAYOUTS[:3])
+    @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "qwen3_moe"])
     def test_equal_the_whole_models_bit_for_bit(
-        self,
-        variant: str,
-        layout: BatchLayout,
-        folder_of: Callable[[str], ModelFolder],
-        whole_model: Callable[[str], Any],
+        self, variant: str, folder_of: FolderOf, whole_model: WholeModel
     ) -> None:
-        folder, whole, ids_BT = folder_of(variant), whole_model(variant), tokens(layout)
-        at = folder.cut(bottom_layers=1, top_layers=2)
-        silo, trunk = load_silo_blocks(folder, at), load_trunk(folder, at)
+        pair = Pair(folder_of(variant), whole_model(variant))
+        for layout in LAYOUTS:
+            found, expected = pair.gradients(layout)
+            assert found.keys() == expected.keys()
+            for name, gradient in found.items():
+                assert torch.equal(gradient, expected[name]), (layout, name)
 
-        logits = whole(input_ids=ids_BT, attention_mask=layout.attention_mask()).logits
-        torch.autograd.backward(logits[layout.valid()].square().sum())
-        torch.autograd.backward(compose(silo, trunk, ids_BT, layout)[layout.valid()].square().sum())
-
-        expected = {name: parameter.grad for name, parameter in whole.named_parameters()}
-        found = {
-            name: parameter.grad
-            for segment in (silo.bottom, trunk, silo.top)
-            for name, parameter in segment.trainable
-        }
-        assert found.keys() == expected.keys()
-        for name, gradient in found.items():
-            assert gradient is not None, name
-            assert torch.equal(gradient, expected[name]), name
+    def test_of_experts_equal_the_whole_models_up_to_rounding(
+        self, folder_of: FolderOf, whole_model: WholeModel
+    ) -> None:
+        pair = Pair(folder_of("qwen3_moe"), whole_model("qwen3_moe"))
+        for layout in LAYOUTS:
+            found, expected = pair.gradients(layout)
+            assert found.keys() == expected.keys()
+            for name, gradient in found.items():
+                # Pads, whose hidden states differ, visit other experts: their zero gradients change nothing
+                # but the length, hence the order, of the sums over an expert's rows. At most 36 rows, each
+                # rounding by 2**-24 of the largest term, stay below 2.2e-6 of the largest gradient.
+                inexact = ".experts." in name and layout.has_pads
+                bound = 2.2e-6 * expected[name].abs().max().item() if inexact else 0.0
+                assert (gradient - expected[name]).abs().max().item() <= bound, (layout, name)
 
 
 class TestSegmentsAlone:
-    def test_count_cache_positions_from_zero(self, folder_of: Callable[[str], ModelFolder]) -> None:
+    def test_count_cache_positions_from_zero(self, folder_of: FolderOf) -> None:
         folder = folder_of("gemma2")
         trunk = load_trunk(folder, folder.cut(bottom_layers=2, top_layers=1))
         positions = [module.layer_idx for module in trunk.modules() if hasattr(module, "layer_idx")]
@@ -137,14 +155,14 @@ class TestSegmentsAlone:
         assert trunk.base.config.num_hidden_layers == 2
         assert trunk.base.config.layer_types == ["sliding_attention", "full_attention"]
 
-    def test_keep_the_layers_names(self, folder_of: Callable[[str], ModelFolder]) -> None:
+    def test_keep_the_layers_names(self, folder_of: FolderOf) -> None:
         folder = folder_of("llama")
         trunk = load_trunk(folder, folder.cut(bottom_layers=2, top_layers=1))
         layers = {name.split(".")[2] for name, _ in trunk.trainable}
         assert layers == {"2", "3"}
 
     @pytest.mark.parametrize("variant", ["gpt2", "gpt_neox", "phi"])
-    def test_drop_out_embeddings_once(self, variant: str, folder_of: Callable[[str], ModelFolder]) -> None:
+    def test_drop_out_embeddings_once(self, variant: str, folder_of: FolderOf) -> None:
         folder = folder_of(variant)
         at = folder.cut(bottom_layers=0, top_layers=0)
         silo = load_silo_blocks(folder, at)

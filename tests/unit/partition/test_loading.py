@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from splitlearn.partition import CutError, ModelFilesError, load_silo_blocks, load_trunk
 from splitlearn.partition.skeleton import build_skeleton
 from splitlearn.planning import INDEX_FILE, ModelFolder
+from splitlearn.spec import LoraAdapter
 
 FolderOf = Callable[[str], ModelFolder]
 ALL = [
@@ -106,6 +108,23 @@ class TestSkeleton:
         folder = folder_of("gemma2")
         load_trunk(folder, folder.cut(bottom_layers=1, top_layers=1))
         assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestThreads:
+    def test_may_load_at_once(self, folder_of: FolderOf) -> None:
+        folder = folder_of("gemma3_text")
+        cut = folder.cut(bottom_layers=1, top_layers=1)
+        types = (torch.float32, torch.bfloat16) * 3
+        with ThreadPoolExecutor(len(types)) as threads:
+            trunks = list(
+                threads.map(lambda dtype: load_trunk(folder, cut, adapter=LoraAdapter(), dtype=dtype), types)
+            )
+        for trunk, dtype in zip(trunks, types, strict=True):
+            alone = load_trunk(folder, cut, adapter=LoraAdapter(), dtype=dtype)
+            held, expected = trunk.state_dict(), alone.state_dict()
+            assert held.keys() == expected.keys()
+            assert all(torch.equal(held[name], expected[name]) for name in held)
+            assert {tensor.dtype for name, tensor in held.items() if "lora" not in name} == {dtype}
 
 
 class TestTypes:
