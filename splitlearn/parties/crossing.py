@@ -28,16 +28,22 @@ def to_padding_side(layout: BatchLayout) -> PaddingSide:
     return _SIDES[layout.padding_side]
 
 
-def to_layout(message: Activations, *, max_tokens: int) -> BatchLayout:
+def to_layout(message: Activations, *, max_rows: int, max_tokens: int) -> BatchLayout:
     """Return the layout that a silo announced.
 
     Args:
         message: The silo's activations.
-        max_tokens: Longest row of the job's specification.
+        max_rows: Most rows of a batch by the job's specification. With ``max_tokens`` it bounds the
+            padded batch, which may be far larger than what was sent.
+        max_tokens: Longest row by the job's specification.
 
     Raises:
-        ProtocolError: A row is empty or longer than the specification allows.
+        ProtocolError: There are more rows, or a row is empty or longer.
     """
+    if len(message.lengths) > max_rows:
+        raise ProtocolError(
+            f"a batch of {len(message.lengths)} rows; the specification allows {max_rows} (batch_size)"
+        )
     wrong = [length for length in message.lengths if not 0 < length <= max_tokens]
     if wrong:
         raise ProtocolError(

@@ -221,7 +221,7 @@ class TrunkParty:
                     raise unexpected(name, message)
 
     async def _serve_evaluation(self, name: str, message: Activations) -> None:
-        layout = to_layout(message, max_tokens=self.spec.max_tokens)
+        layout = to_layout(message, max_rows=self.spec.evaluation.batch_size, max_tokens=self.spec.max_tokens)
         part = TrunkPart(layout, to_tensor(message.hidden))
         hidden_ND = await self.compute(self.trainer.evaluate, part)
         await self._table.send(name, Hidden(micro_batch=message.micro_batch, hidden=to_array(hidden_ND)))

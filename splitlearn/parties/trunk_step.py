@@ -6,6 +6,7 @@ from splitlearn.errors import ProtocolError
 from splitlearn.parties.crossing import to_array, to_layout, to_tensor
 from splitlearn.parties.plan import Turn
 from splitlearn.parties.round_table import unexpected
+from splitlearn.partition import BatchLayout
 from splitlearn.spec import JobSpec
 from splitlearn.training import StepKey, TrunkPart
 from splitlearn.wire import Activations, GradActivations, GradHidden, Message, Outcome
@@ -91,13 +92,8 @@ class TrunkStep:
 
     def parts(self, micro_batch: int) -> list[TrunkPart]:
         """Return the silos' activations of a micro-batch."""
-        messages = self._activations[micro_batch]
-        return [
-            TrunkPart(
-                to_layout(messages[name], max_tokens=self._spec.max_tokens), to_tensor(messages[name].hidden)
-            )
-            for name in self.silos
-        ]
+        messages = [self._activations[micro_batch][name] for name in self.silos]
+        return [TrunkPart(self._layout(message), to_tensor(message.hidden)) for message in messages]
 
     def grads(self, micro_batch: int) -> list[Tensor]:
         """Return the silos' gradients of a micro-batch."""
@@ -139,6 +135,9 @@ class TrunkStep:
         """Return what one silo gets back of a micro-batch."""
         grad = None if grad_ND is None else to_array(grad_ND)
         return GradActivations(micro_batch=micro_batch, outcome=outcome, grad=grad)
+
+    def _layout(self, message: Activations) -> BatchLayout:
+        return to_layout(message, max_rows=self._spec.batch_size, max_tokens=self._spec.max_tokens)
 
     def _check(self, name: str, message: Activations) -> None:
         expected = self._spec.accumulation_steps

@@ -41,7 +41,7 @@ class Conversation(ABC):
     Args:
         rules: This side's rules.
         sends: The direction this side sends in.
-        codec: How this side encodes tensors.
+        codec: How both sides encode tensors; a message in another is refused.
         limits: What this side accepts; larger input is refused before memory is given to it.
         window: Messages that may be on their way unopened, per direction.
     """
@@ -209,7 +209,7 @@ class Conversation(ABC):
             Direction.TRUNK_TO_SILO if self._sends is Direction.SILO_TO_TRUNK else Direction.SILO_TO_TRUNK
         )
         try:
-            message, ack = decode_message(encoded, limits=self._limits, direction=receives)
+            message, ack = decode_message(encoded, limits=self._limits, direction=receives, codec=self._codec)
         except WireError as error:
             raise MalformedMessageError(f"an authentic message cannot be read: {error}") from error
         self._outbox.acknowledge(ack)

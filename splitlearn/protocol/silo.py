@@ -18,7 +18,7 @@ class SiloProtocol(Conversation):
         terms: What both sides were told beforehand; any difference is refused.
         identity: The silo's certificate and key.
         trust: Who is believed.
-        codec: How the silo encodes its tensors.
+        codec: How both sides encode tensors.
         limits: What is accepted of the worker.
         window: Messages that may be on their way unopened, per direction.
         entropy: Source of the handshake's randomness; None for the system's.

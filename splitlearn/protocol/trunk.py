@@ -33,7 +33,7 @@ class TrunkProtocol(Conversation):
         terms: What both sides were told beforehand; any difference is refused.
         identity: The worker's certificate and key.
         trust: Who is believed.
-        codec: How the worker encodes its tensors.
+        codec: How both sides encode tensors.
         limits: What is accepted of the silo.
         window: Messages that may be on their way unopened, per direction.
         served_phases: Phases that a silo may ask for; another is answered with a typed refusal.
