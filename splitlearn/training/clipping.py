@@ -18,18 +18,18 @@ def gradient_norms(parameters: Iterable[nn.Parameter]) -> tuple[float, ...]:
 
     Every parameter has an entry, so that the count says nothing about the data.
     """
-    norms = [_norm(parameter.grad) for parameter in parameters]
+    norms = [_norm(parameter) for parameter in parameters]
     if not norms:
         return ()
     values: list[float] = torch.stack(norms).tolist()
     return tuple(values)
 
 
-def _norm(gradient: Tensor | None) -> Tensor:
-    if gradient is None:
-        return torch.zeros(())
-    norm: Tensor = torch.linalg.vector_norm(gradient.detach().float(), 2.0)
-    return norm.cpu()
+def _norm(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        return torch.zeros((), device=parameter.device)
+    norm: Tensor = torch.linalg.vector_norm(parameter.grad.detach().float(), 2.0)
+    return norm
 
 
 def total_norm(norms: Sequence[float]) -> float:

@@ -29,6 +29,7 @@ class SiloTrainer:
 
     One step is: :meth:`begin_step`; for every micro-batch :meth:`bottom_forward`,
     :meth:`top_loss_and_grad`, :meth:`bottom_backward`; then :meth:`outcome` and :meth:`finish_step`.
+    Tensors that come in are moved to the blocks' device, those that go out lie there.
     Not safe to call from several threads at once.
 
     Args:
@@ -47,6 +48,7 @@ class SiloTrainer:
         spec.silo_index(silo)
         self._blocks, self._spec, self._silo = blocks, spec, silo
         self._frozen = spec.silo_blocks == "frozen"
+        self._device = next(blocks.bottom.parameters()).device
         for segment in (blocks.bottom, blocks.top):
             segment.train()
             if self._frozen:
@@ -82,7 +84,7 @@ class SiloTrainer:
         assert key.micro_batch not in self._in_flight, f"micro-batch {key.micro_batch} is in flight already"
         bottom = self._blocks.bottom
         with torch.set_grad_enabled(not self._frozen), self._seeded("bottom", key):
-            hidden_ND = batch.layout.pack(bottom(batch.input_ids_BT, batch.layout))
+            hidden_ND = batch.layout.pack(bottom(batch.input_ids_BT.to(self._device), batch.layout))
         self._in_flight[key.micro_batch] = None if self._frozen else hidden_ND
         return hidden_ND.detach()
 
@@ -104,11 +106,11 @@ class SiloTrainer:
         self._expect_shape(hidden_ND, batch.layout, what=f"hidden of micro-batch {key.micro_batch}")
         if self._num_label_tokens == 0 or batch.layout.num_rows == 0:
             return 0.0, torch.zeros_like(hidden_ND)
-        leaf_ND = hidden_ND.detach().requires_grad_()
+        leaf_ND = hidden_ND.detach().to(self._device).requires_grad_()
         top = self._blocks.top
         with self._seeded("top", key):
             logits_BTV = top(batch.layout.unpack(leaf_ND), batch.layout)
-        loss = summed_loss(logits_BTV, batch.labels_BT)
+        loss = summed_loss(logits_BTV, batch.labels_BT.to(self._device))
         (loss / self._num_label_tokens).backward()  # type: ignore[no-untyped-call]
         loss_sum = loss.item()
         self._loss_is_finite &= math.isfinite(loss_sum)
@@ -140,7 +142,7 @@ class SiloTrainer:
                 f"its activations have {list(hidden_ND.shape)}"
             )
         if self._num_label_tokens > 0 and hidden_ND.requires_grad:  # a bottom may have nothing to train
-            torch.autograd.backward(hidden_ND, grad_ND)
+            torch.autograd.backward(hidden_ND, grad_ND.to(self._device))
 
     def outcome(self) -> Outcome:
         """Return this silo's outcome of the step; call it when every micro-batch is through."""
@@ -182,7 +184,7 @@ class SiloTrainer:
     def evaluate_bottom(self, batch: TokenBatch) -> Tensor:
         """Return the packed activations at the lower cut for evaluation, fp32 [N, D]."""
         with evaluating(self._blocks.bottom):
-            return batch.layout.pack(self._blocks.bottom(batch.input_ids_BT, batch.layout))
+            return batch.layout.pack(self._blocks.bottom(batch.input_ids_BT.to(self._device), batch.layout))
 
     def evaluate(self, hidden_ND: Tensor, batch: TokenBatch) -> list[RowScore]:
         """Score every row of an evaluation batch from what the trunk returned for it, fp32 [N, D].
@@ -192,8 +194,8 @@ class SiloTrainer:
         """
         self._expect_shape(hidden_ND, batch.layout, what="hidden of an evaluation batch")
         with evaluating(self._blocks.top):
-            logits_BTV = self._blocks.top(batch.layout.unpack(hidden_ND), batch.layout)
-            return row_scores(logits_BTV, batch.labels_BT)
+            logits_BTV = self._blocks.top(batch.layout.unpack(hidden_ND.to(self._device)), batch.layout)
+            return row_scores(logits_BTV, batch.labels_BT.to(self._device))
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold, by name; not copies."""

@@ -47,6 +47,7 @@ class TrunkTrainer:
 
     One step is: :meth:`begin_step`; for every micro-batch :meth:`forward` and :meth:`backward`; then
     :meth:`outcome` and, when the silos' outcomes are known, :meth:`finish_step`.
+    Tensors that come in are moved to the trunk's device, those that go out lie there.
     Not safe to call from several threads at once.
 
     Args:
@@ -57,6 +58,7 @@ class TrunkTrainer:
 
     def __init__(self, segment: TrunkSegment, *, spec: JobSpec, party: str = TRUNK_PARTY) -> None:
         self._segment, self._spec, self._party = segment.train(), spec, party
+        self._device = next(segment.parameters()).device
         self._needs_input_grad = spec.silo_blocks != "frozen"
         self._updater = Updater(segment.trainable, spec=spec)
         self._in_flight: dict[int, _InFlight] = {}
@@ -92,7 +94,7 @@ class TrunkTrainer:
         assert key.micro_batch not in self._in_flight, f"micro-batch {key.micro_batch} is in flight already"
         _expect_shapes(parts, hidden_size=self._segment.origin.hidden_size)
         layout, input_ND = _concatenated(parts)
-        input_ND = input_ND.detach().requires_grad_(self._needs_input_grad)
+        input_ND = input_ND.detach().to(self._device).requires_grad_(self._needs_input_grad)
         with seeded(self._segment, key, segment="trunk", party=self._party):
             output_BTD = self._segment(layout.unpack(input_ND), layout)
         output_ND = layout.pack(output_BTD)
@@ -125,7 +127,7 @@ class TrunkTrainer:
             _expect_shape(grad_ND, (size, width), what=f"gradient {index} of micro-batch {micro_batch}")
         weighted = [_weighted(grad_ND, weight) for grad_ND, weight in zip(grads, weights, strict=True)]
         if flight.output_ND.requires_grad:  # not where an adapter's targets are all in the silos' blocks
-            torch.autograd.backward(flight.output_ND, _joined(weighted))
+            torch.autograd.backward(flight.output_ND, _joined(weighted).to(self._device))
         if not self._needs_input_grad:
             return [None] * len(grads)
         assert flight.input_ND.grad is not None, "the trunk does not depend on its input"
@@ -163,7 +165,8 @@ class TrunkTrainer:
         """
         _expect_shapes([part], hidden_size=self._segment.origin.hidden_size)
         with evaluating(self._segment):
-            return part.layout.pack(self._segment(part.layout.unpack(part.hidden_ND), part.layout))
+            hidden_BTD = part.layout.unpack(part.hidden_ND.to(self._device))
+            return part.layout.pack(self._segment(hidden_BTD, part.layout))
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold, by name; not copies."""
