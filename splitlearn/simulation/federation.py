@@ -10,30 +10,28 @@ In a notebook::
 """
 
 import asyncio
+import contextlib
+import math
 import resource
+import shutil
 import statistics
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from splitlearn.errors import DataError, TrunklineError
+from splitlearn.errors import DataError, StorageError
 from splitlearn.exchange import Exchange
 from splitlearn.link import Connect, MemorySwitchboard
 from splitlearn.parties import (
     ComputeThread,
-    Evaluated,
     OnProgress,
-    Progress,
     SiloParty,
-    StepDone,
     TrunkParty,
-    TurnFinished,
     ignore_progress,
 )
 from splitlearn.partition import (
@@ -46,17 +44,17 @@ from splitlearn.partition import (
     segment_state,
 )
 from splitlearn.protocol import SiloProtocol, TrunkProtocol
-from splitlearn.simulation.results import SiloResult, SimulationResult
+from splitlearn.simulation.record import RunRecord, WireBytes
+from splitlearn.simulation.results import SiloResult, SimulationResult, Status
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
+from splitlearn.simulation.together import Run, all_or_first_error, run_to_the_end
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import BatchPlan, EvaluationPlan, SiloData
 from splitlearn.training import CheckpointStore, SiloTrainer, TrunkTrainer
 from splitlearn.wire import Codec, Phase
 
-R = TypeVar("R")
-Run = Callable[[], Coroutine[Any, Any, None]]
 TRUNK_PARTY = "trunk-0"
-_LAST_WORDS_SECONDS = 5.0
+HISTORY = "history.jsonl"
 
 
 class Lines:
@@ -76,28 +74,6 @@ class Lines:
     def answer(self, name: str) -> Connect:
         """Return how the worker awaits this silo."""
         return self._switchboards[name].answer
-
-
-@dataclass
-class _Record:
-    """Keeps what the parties report."""
-
-    forward: OnProgress
-    steps: dict[str, list[StepDone]] = field(default_factory=dict)
-    evaluations: dict[str, list[Evaluated]] = field(default_factory=dict)
-    turns: list[TurnFinished] = field(default_factory=list)
-
-    def __call__(self, progress: Progress) -> None:
-        match progress:
-            case StepDone():
-                self.steps.setdefault(progress.silo, []).append(progress)
-            case Evaluated():
-                self.evaluations.setdefault(progress.silo, []).append(progress)
-            case TurnFinished():
-                self.turns.append(progress)
-            case _:
-                pass
-        self.forward(progress)
 
 
 @dataclass
@@ -136,27 +112,15 @@ def simulate(
         UnservedError: The specification asks for what is not served yet.
         TrunklineError: Whatever ended the job before its end.
     """
-    spec.refuse_unserved()
-    _refuse_other_names(spec, data)
-    federation = _Federation(
+    federation = Federation(
         spec,
         model_folder=model_folder,
         data=data,
         work_dir=work_dir,
-        record=_Record(on_progress),
+        on_progress=on_progress,
         make_lines=make_lines,
     )
-    return _run_to_the_end(lambda: asyncio.run(federation.run(resume=resume)))
-
-
-def _run_to_the_end(run: Callable[[], R]) -> R:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return run()
-    # A notebook already runs a loop in this thread: take another thread.
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(run).result()
+    return federation.run(resume=resume)
 
 
 def _refuse_other_names(spec: JobSpec, data: Sequence[SiloData]) -> None:
@@ -165,8 +129,14 @@ def _refuse_other_names(spec: JobSpec, data: Sequence[SiloData]) -> None:
         raise DataError(f"data is of silos {given}, the roster is {expected}; give each silo's, in order")
 
 
-class _Federation:
-    """The parts of one simulated job."""
+class Federation:
+    """One simulated job that can be cancelled, and asked what is known so far; see :func:`simulate`.
+
+    Raises:
+        UnservedError: The specification asks for what is not served yet.
+        ModelError: The model or the cut is wrong.
+        DataError: The data is of other silos than the roster's.
+    """
 
     def __init__(
         self,
@@ -175,28 +145,88 @@ class _Federation:
         model_folder: Path,
         data: Sequence[SiloData],
         work_dir: Path,
-        record: _Record,
-        make_lines: Callable[[Sequence[str]], Lines],
+        on_progress: OnProgress = ignore_progress,
+        make_lines: Callable[[Sequence[str]], Lines] = Lines,
     ) -> None:
+        spec.refuse_unserved()
+        _refuse_other_names(spec, data)
         self._spec = spec
         self._folder = ModelFolder.open(model_folder)
         cut = spec.silos[0].cut
         self._cut = self._folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
         self._data = data
         self._work_dir = work_dir
-        self._record = record
+        self._record = RunRecord(work_dir / HISTORY, traffic=self._traffic, forward=on_progress)
         self._make_lines = make_lines
+        self._silos: list[_Silo] = []
+        self._exported: set[Path] = set()
+        self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
+        self._is_resumed = False
 
-    async def run(self, *, resume: bool) -> SimulationResult:
+    def run(self, *, resume: bool = False) -> SimulationResult:
+        """Run the job to its end; once. Blocks; see :func:`simulate`.
+
+        Raises:
+            asyncio.CancelledError: :meth:`cancel` was called. What the last finished round left is kept.
+        """
+        return run_to_the_end(lambda: asyncio.run(self._run(resume=resume)))
+
+    def cancel(self) -> None:
+        """Ask the run to end soon; from any thread, or from a signal handler."""
+        self._is_cancelled = True
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the run has ended
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+    def result(self, status: Status) -> SimulationResult:
+        """Return what is known so far; artifacts only of those that are whole."""
+        return self._result(status)
+
+    @property
+    def last_round(self) -> int:
+        """The last round that a resumed run could go on from; 0 for none."""
+        return self._record.last_round
+
+    async def _run(self, *, resume: bool) -> SimulationResult:
+        self._task = asyncio.current_task()
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+        last_round = self._begin(resume=resume)
         roster = enrol(self._spec)
         lines = self._make_lines([silo.name for silo in self._spec.silos])
         trunk = load_trunk(self._folder, self._cut, adapter=self._spec.adapter, seed=self._spec.seed)
         async with AsyncExitStack() as stack:
-            silos = [await self._silo(stack, roster, lines, data) for data in self._data]
-            runs = [await self._silo_run(stack, silo, resume=resume) for silo in silos]
-            runs.append(await self._trunk_run(stack, roster, lines, trunk, resume=resume))
-            await _all_or_first_error(runs)
-            return self._result(silos, trunk)
+            for data in self._data:
+                self._silos.append(await self._silo(stack, roster, lines, data))
+            runs = [await self._silo_run(stack, silo, last_round=last_round) for silo in self._silos]
+            runs.append(await self._trunk_run(stack, roster, lines, trunk, last_round=last_round))
+            await all_or_first_error(runs)
+            trunk_state = segment_state(trunk)
+            for silo in self._silos:
+                await asyncio.to_thread(self._export, silo, trunk_state)
+        return self._result("completed")
+
+    def _begin(self, *, resume: bool) -> int:
+        """Return the round to go on from, with everything after it forgotten."""
+        stores = [self._checkpoints(name, last_round=None) for name in self._places()]
+        if not resume:
+            for store in stores:
+                store.clear()
+            self._record.begin()
+            return 0
+        self._is_resumed = True
+        self._record.read()
+        on_disk = min(store.last_round() for store in stores)
+        last_round = min(on_disk, self._record.last_round)
+        if last_round < on_disk - 1:
+            # A round is recorded right after its checkpoints, so no crash leaves more than one out.
+            raise StorageError(
+                f"{self._work_dir / HISTORY} ends with round {last_round}, the checkpoints with {on_disk}; "
+                "put the file back, or begin anew"
+            )
+        self._record.keep(last_round)
+        return last_round
 
     async def _silo(self, stack: AsyncExitStack, roster: Roster, lines: Lines, data: SiloData) -> _Silo:
         spec, name = self._spec, data.name
@@ -213,7 +243,7 @@ class _Federation:
         )
         return _Silo(data, blocks, trainer, await stack.enter_async_context(exchange))
 
-    async def _silo_run(self, stack: AsyncExitStack, silo: _Silo, *, resume: bool) -> Run:
+    async def _silo_run(self, stack: AsyncExitStack, silo: _Silo, *, last_round: int) -> Run:
         spec, data = self._spec, silo.data
         party = SiloParty(
             spec=spec,
@@ -234,13 +264,13 @@ class _Federation:
             ),
             exchange=silo.exchange,
             compute=await stack.enter_async_context(ComputeThread(f"silo {data.name}")),
-            checkpoints=self._checkpoints(f"silos/{data.name}", data.name, resume=resume),
+            checkpoints=self._checkpoints(data.name, last_round=last_round),
             on_progress=self._record,
         )
         return party.run
 
     async def _trunk_run(
-        self, stack: AsyncExitStack, roster: Roster, lines: Lines, trunk: TrunkSegment, *, resume: bool
+        self, stack: AsyncExitStack, roster: Roster, lines: Lines, trunk: TrunkSegment, *, last_round: int
     ) -> Run:
         spec = self._spec
         exchanges = {
@@ -264,68 +294,81 @@ class _Federation:
             trainer=TrunkTrainer(trunk, spec=spec),
             exchanges=exchanges,
             compute=await stack.enter_async_context(ComputeThread(WORKER_NAME)),
-            checkpoints=self._checkpoints("worker", TRUNK_PARTY, resume=resume),
+            checkpoints=self._checkpoints(TRUNK_PARTY, last_round=last_round),
             on_progress=self._record,
         )
         return party.run
 
-    def _checkpoints(self, folder: str, party: str, *, resume: bool) -> CheckpointStore:
-        store = CheckpointStore(self._work_dir / folder / "checkpoints", spec=self._spec, party=party)
-        if not resume:
-            store.clear()
-        return store
+    def _places(self) -> dict[str, str]:
+        """Return each party's folder."""
+        return {
+            TRUNK_PARTY: "worker",
+            **{silo.name: f"silos/{silo.name}" for silo in self._spec.silos},
+        }
 
-    def _result(self, silos: list[_Silo], trunk: TrunkSegment) -> SimulationResult:
-        record = self._record
-        trunk_state = segment_state(trunk)
+    def _checkpoints(self, party: str, *, last_round: int | None) -> CheckpointStore:
+        folder = self._work_dir / self._places()[party] / "checkpoints"
+        return _Checkpoints(folder, spec=self._spec, party=party, newest=last_round)
+
+    def _traffic(self) -> dict[str, WireBytes]:
+        return {
+            silo.data.name: WireBytes(
+                training=silo.exchange.traffic.bytes_of(Phase.TRAIN),
+                evaluation=silo.exchange.traffic.bytes_of(Phase.EVAL),
+            )
+            for silo in self._silos
+        }
+
+    def _result(self, status: Status) -> SimulationResult:
+        turns = self._record.turns
+        per_step = [turn.seconds / turn.num_steps for turn in turns]
         return SimulationResult(
-            status="completed",
+            status=status,
             spec=self._spec,
             threads=torch.get_num_threads(),
-            silos=tuple(
-                SiloResult(
-                    name=silo.data.name,
-                    report=silo.data.report,
-                    steps=tuple(record.steps.get(silo.data.name, ())),
-                    evaluations=tuple(record.evaluations.get(silo.data.name, ())),
-                    wire_bytes=silo.exchange.traffic.bytes_of(Phase.TRAIN),
-                    eval_wire_bytes=silo.exchange.traffic.bytes_of(Phase.EVAL),
-                    resent_messages=silo.exchange.traffic.resent_messages,
-                    artifact=self._export(silo, trunk_state),
-                )
-                for silo in silos
-            ),
-            seconds_per_step=statistics.median(turn.seconds / turn.num_steps for turn in record.turns),
-            num_steps=sum(turn.num_steps for turn in record.turns),
+            silos=tuple(self._silo_result(data) for data in self._data),
+            seconds_per_step=statistics.median(per_step) if per_step else math.nan,
+            num_steps=sum(turn.num_steps for turn in turns),
             peak_memory_bytes=peak_memory_bytes(),
         )
 
-    def _export(self, silo: _Silo, trunk_state: dict[str, torch.Tensor]) -> Path:
-        target = self._work_dir / "silos" / silo.data.name / "result"
+    def _silo_result(self, data: SiloData) -> SiloResult:
+        record, artifact = self._record, self._artifact(data.name)
+        wire_bytes = record.wire_bytes(data.name)
+        resent = (s.exchange.traffic.resent_messages for s in self._silos if s.data.name == data.name)
+        return SiloResult(
+            name=data.name,
+            report=data.report,
+            steps=tuple(step for step in record.steps if step.silo == data.name),
+            evaluations=tuple(found for found in record.evaluations if found.silo == data.name),
+            wire_bytes=wire_bytes.training,
+            eval_wire_bytes=wire_bytes.evaluation,
+            resent_messages=sum(resent),
+            artifact=artifact if artifact in self._exported else None,
+        )
+
+    def _artifact(self, silo: str) -> Path:
+        return self._work_dir / "silos" / silo / "result"
+
+    def _export(self, silo: _Silo, trunk_state: dict[str, torch.Tensor]) -> None:
+        target = self._artifact(silo.data.name)
         parts = (segment_state(silo.blocks.bottom), trunk_state, segment_state(silo.blocks.top))
+        if self._is_resumed and target.is_dir():
+            shutil.rmtree(target)  # of this very job, which was interrupted while it exported
         export_result(self._folder, parts, self._spec.adapter, target)
-        return target
+        self._exported.add(target)
 
 
-async def _all_or_first_error(runs: Sequence[Run]) -> None:
-    """Run all; of several errors the first is the cause, and the others get a moment to say goodbye."""
-    tasks = [asyncio.create_task(run()) for run in runs]
-    try:
-        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        failed = [task for task in done if task.exception() is not None]
-        if failed:
-            if pending:
-                await asyncio.wait(pending, timeout=_LAST_WORDS_SECONDS)
-            raise _root_cause([error for task in failed if (error := task.exception())])
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+class _Checkpoints(CheckpointStore):
+    """A party's checkpoints, of which those after ``newest`` (None: of none) do not count."""
 
+    def __init__(self, folder: Path, *, spec: JobSpec, party: str, newest: int | None) -> None:
+        super().__init__(folder, spec=spec, party=party)
+        self._newest = newest
 
-def _root_cause(errors: Sequence[BaseException]) -> BaseException:
-    bugs = [error for error in errors if not isinstance(error, TrunklineError)]
-    return (bugs or list(errors))[0]
+    def last_round(self) -> int:
+        last_round = super().last_round()
+        return last_round if self._newest is None else min(last_round, self._newest)
 
 
 def peak_memory_bytes() -> int:
