@@ -91,7 +91,7 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
         temporary.replace(path)
     except OSError as error:
         raise StorageError(
-            f"{path}: cannot write the rows ({error.strerror}); free space or change --out"
+            f"{path}: cannot write the rows ({error.strerror}); free space or choose another folder"
         ) from error
     finally:
         if temporary is not None:
