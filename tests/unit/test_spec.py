@@ -1,0 +1,146 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splitlearn.errors import SpecError, UnservedError
+from splitlearn.spec import MAX_SPEC_BYTES, JobSpec, LoraAdapter
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    silos = [{"name": name, "dataset": "notes"} for name in ("north", "south")]
+    return {"model": "tiny", "silos": silos, **changes}
+
+
+class TestParse:
+    def test_fills_in_every_default(self) -> None:
+        spec = JobSpec.parse(fields())
+        assert spec.schedule == "client-batching"
+        assert spec.silo_blocks == "frozen"
+        assert isinstance(spec.adapter, LoraAdapter)
+
+    def test_takes_json_text_as_well(self) -> None:
+        assert JobSpec.parse(json.dumps(fields())) == JobSpec.parse(fields())
+        assert JobSpec.parse(json.dumps(fields()).encode()) == JobSpec.parse(fields())
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"lerning_rate": {}}, "lerning_rate: unknown field"),
+            ({"silos": [{"name": "north", "dataset": "d", "cut": {"botom_layers": 1}}]}, "botom_layers"),
+            ({"silos": []}, "silos"),
+            ({"silos": [{"name": "North", "dataset": "d"}]}, r"silos\.0\.name.*'North'"),
+            ({"silos": [{"name": "a", "dataset": "d"}] * 2}, "'a' is listed twice"),
+            ({"batch_size": 0}, "batch_size.*greater than or equal to 1; got 0"),
+            ({"max_grad_norm": float("nan")}, "max_grad_norm"),
+            ({"learning_rate": {"peak": -1}}, r"learning_rate\.peak"),
+            ({"adapter": {"kind": "lora", "dropout": 1.0}}, "dropout"),
+            ({"adapter": {"kind": "prefix"}}, "adapter"),
+            ({"task": {"kind": "choice", "answers": {"0": "only"}}}, "answers"),
+            ({"spec_version": 2}, "spec_version"),
+            ({"min_silos": 3}, "min_silos: 3 is more than the 2 silos"),
+            ({"turn_steps": 2}, "turn_steps: 2 has a meaning only with schedule 'serial'"),
+            ({"turn_steps": 99, "schedule": "serial"}, "turn_steps: 99 is more than steps_per_round 10"),
+            ({"model": ""}, "model"),
+            ({"rounds": "many"}, "rounds"),
+        ],
+    )
+    def test_refuses_by_name(self, changes: dict[str, Any], says: str) -> None:
+        with pytest.raises(SpecError, match=says):
+            JobSpec.parse(fields(**changes))
+
+    def test_names_every_wrong_field(self) -> None:
+        with pytest.raises(SpecError, match="rounds") as caught:
+            JobSpec.parse(fields(rounds=0, batch_size=0))
+        assert "batch_size" in caught.value.message
+
+    def test_does_not_read_a_huge_document(self) -> None:
+        with pytest.raises(SpecError, match=str(MAX_SPEC_BYTES)):
+            JobSpec.parse(b" " * (MAX_SPEC_BYTES + 1))
+
+    @given(st.binary(max_size=200) | st.text(max_size=200))
+    def test_no_text_raises_anything_else(self, text: bytes | str) -> None:
+        with pytest.raises(SpecError):
+            JobSpec.parse(text)
+
+    @given(
+        st.dictionaries(st.sampled_from(sorted(JobSpec.model_fields)), st.none() | st.integers() | st.text())
+    )
+    def test_no_values_raise_anything_else(self, changes: dict[str, Any]) -> None:
+        try:
+            spec = JobSpec.parse(fields(**changes))
+        except SpecError:
+            return
+        assert JobSpec.parse(spec.canonical_bytes()) == spec
+
+
+class TestDigest:
+    def test_canonical_bytes_are_a_fixed_point(self) -> None:
+        spec = JobSpec.parse(fields(learning_rate={"peak": 1e-5}, name="jöb".replace("ö", "o")))
+        assert JobSpec.parse(spec.canonical_bytes()).canonical_bytes() == spec.canonical_bytes()
+
+    def test_does_not_depend_on_the_order_of_fields_or_on_spelled_out_defaults(self) -> None:
+        backwards = dict(reversed(list(fields(rounds=1).items())))
+        assert JobSpec.parse(backwards).digest() == JobSpec.parse(fields()).digest()
+
+    def test_any_change_changes_it(self) -> None:
+        changes: list[dict[str, Any]] = [
+            {},
+            {"seed": 1},
+            {"rounds": 2},
+            {"codec": "int8"},
+            {"adapter": {"kind": "full"}},
+            {"silos": fields()["silos"][::-1]},
+        ]
+        assert len({JobSpec.parse(fields(**change)).digest() for change in changes}) == len(changes)
+
+    def test_is_what_every_version_of_this_schema_computes(self) -> None:
+        # A fixed value: parties of different releases must agree on the digest of one document.
+        assert JobSpec.parse(fields()).digest().hex() == (
+            "3b5937e55905a4f755d6a9050cefd87a3231b465d9744efa5b80bd6edf487ab2"
+        )
+
+
+class TestRefuseUnserved:
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"silo_blocks": "averaged"}, "silo_blocks: 'averaged'"),
+            ({"schedule": "hierarchical"}, "schedule: 'hierarchical'"),
+            ({"schedule": "auto"}, "schedule: 'auto'"),
+            ({"precision": "bf16"}, "precision: 'bf16'"),
+            ({"on_lost_silo": "continue"}, "on_lost_silo: 'continue'"),
+            ({"privacy": {"noise": 0.1}}, r"privacy\.noise: 0\.1"),
+            ({"privacy": {"clip": 1.0}}, r"privacy\.clip: 1\.0"),
+            ({"release": "project"}, "release: 'project'"),
+            ({"silos": [{"name": n, "dataset": "d"} for n in "abc"], "min_silos": 2}, "min_silos: 2"),
+            (
+                {
+                    "silos": [
+                        {"name": "a", "dataset": "d"},
+                        {"name": "b", "dataset": "d", "cut": {"bottom_layers": 2}},
+                    ]
+                },
+                r"silos\.cut",
+            ),
+        ],
+    )
+    def test_names_the_field_and_the_remedy(self, changes: dict[str, Any], field: str) -> None:
+        with pytest.raises(UnservedError, match=f"{field}.*is not served yet; "):
+            JobSpec.parse(fields(**changes)).refuse_unserved()
+
+    def test_serves_the_rest(self) -> None:
+        JobSpec.parse(fields(schedule="serial", turn_steps=5, silo_blocks="local")).refuse_unserved()
+
+
+class TestSteps:
+    def test_serial_steps_count_for_every_silo(self) -> None:
+        assert JobSpec.parse(fields(rounds=3, steps_per_round=4)).total_steps == 12
+        assert JobSpec.parse(fields(rounds=3, steps_per_round=4, schedule="serial")).total_steps == 24
+
+    def test_finds_a_silo(self) -> None:
+        assert JobSpec.parse(fields()).silo_index("south") == 1
+        with pytest.raises(SpecError, match=r"no silo 'west'.*north, south"):
+            JobSpec.parse(fields()).silo_index("west")
