@@ -46,14 +46,12 @@ def handshake_body(frame: Frame, *, kind: Kind, direction: Direction, terms: Ter
             f"a {envelope.kind.name.lower()} came where a {kind.name.lower()} is due; open a new connection"
         )
     refuse_other_job(envelope, terms)
-    body = bytes(frame.body[: MAX_HANDSHAKE_BODY_BYTES + 1])
-    if len(body) != envelope.body_bytes:
-        raise MalformedHandshakeError(
-            f"a handshake body of {len(frame.body)} bytes was announced as {envelope.body_bytes}; "
-            f"at most {MAX_HANDSHAKE_BODY_BYTES} are allowed"
-        )
+    body = bytes(frame.body[:MAX_HANDSHAKE_BODY_BYTES])
     if bytes(frame.header) != handshake_header(kind, direction, terms, body_bytes=len(body)):
-        raise MalformedHandshakeError("a handshake envelope carries fields that only sealed frames have")
+        raise MalformedHandshakeError(
+            f"a handshake message of {len(frame.body)} bytes was announced as {envelope.body_bytes}, is longer "
+            f"than {MAX_HANDSHAKE_BODY_BYTES}, or has fields in its envelope that only sealed frames have"
+        )
     return body
 
 

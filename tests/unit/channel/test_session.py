@@ -231,7 +231,7 @@ class TestRefusals:
         refused(later, as_frame(sealed(silo)), TamperedFrameError)
 
     def test_leaves_nothing_unverified_in_the_buffer(self, silo: SealedSession, trunk: SealedSession) -> None:
-        frame = sealed(silo, bytes(1000))
+        frame = sealed(silo, b"p" * 1000)
         frame[-1] ^= 1
         out = bytearray(b"x" * 1000)
         with pytest.raises(TamperedFrameError):
