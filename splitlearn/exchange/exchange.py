@@ -38,6 +38,7 @@ from splitlearn.protocol import Conversation, Established, Received, TrunkProtoc
 from splitlearn.wire import Message
 
 DEFAULT_PATIENCE_SECONDS = 600.0
+DEFAULT_HANDSHAKE_SECONDS = 30.0
 _HOPELESS = (
     IdentityError,
     DowngradedSuiteError,
@@ -68,6 +69,7 @@ class Exchange:
         connect: Opens the next connection (a silo dials, a worker waits to be dialled).
         peer: Name of the other side, for messages to people.
         patience_seconds: Without a message for so long after a loss, the peer is given up.
+        handshake_seconds: A connection without a session after so long is dropped for another.
         now: Time for certificates.
     """
 
@@ -78,6 +80,7 @@ class Exchange:
         connect: Connect,
         peer: str,
         patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
+        handshake_seconds: float = DEFAULT_HANDSHAKE_SECONDS,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.protocol = protocol
@@ -86,6 +89,7 @@ class Exchange:
         self.refusals: list[TrunklineError] = []
         self._connect = connect
         self._patience_seconds = patience_seconds
+        self._handshake_seconds = min(handshake_seconds, patience_seconds)
         self._now = now
         self._inbox: asyncio.Queue[Received] = asyncio.Queue()
         self._changed = asyncio.Condition()
@@ -93,6 +97,7 @@ class Exchange:
         self._is_writing = False
         self._failure: Exception | None = None
         self._lost_at: float | None = None
+        self._last_refusal: TrunklineError | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -175,7 +180,7 @@ class Exchange:
             self._changed.notify_all()
 
     async def _live_on_one_connection(self) -> bool:
-        """Return whether a session was established before the connection was lost."""
+        """Return whether a message came before the connection was lost."""
         link = await self._open_link()
         if link is None:
             return False
@@ -184,13 +189,16 @@ class Exchange:
         self._to_write.set()
         writer = asyncio.create_task(self._write(link))
         try:
-            return await self._read(link)
+            await self._read(link)
         finally:
             writer.cancel()
             [outcome] = await asyncio.gather(writer, return_exceptions=True)
+            self._is_writing = False
             await link.close()
             if isinstance(outcome, Exception):  # a bug of ours: a cancelled writer is no Exception
                 raise outcome
+        await self._publish()  # whoever waits for the connection to take something learns that it is gone
+        return self._lost_at is None
 
     async def _open_link(self) -> Link | None:
         remaining = self._remaining_seconds()
@@ -214,19 +222,21 @@ class Exchange:
             "see that it runs and can be reached, then resume the job"
         )
 
-    async def _read(self, link: Link) -> bool:
+    async def _read(self, link: Link) -> None:
         was_established = False
         try:
-            while True:
-                data = await link.receive()
-                self._take(data)
-                was_established = was_established or self.protocol.is_established
-                await self._publish()
-        except LinkError:
+            async with asyncio.timeout(self._handshake_seconds) as handshake:
+                while True:
+                    data = await link.receive()
+                    self._take(data)
+                    if self.protocol.is_established and not was_established:
+                        was_established = True
+                        handshake.reschedule(None)
+                    await self._publish()
+        except (LinkError, TimeoutError):
             self.protocol.connection_lost()
         except (ChannelError, IdentityError, WireError, ProtocolError) as error:
             self._judge(error, was_established=was_established)
-        return was_established
 
     def _take(self, data: bytes | bytearray | memoryview) -> None:
         self.protocol.receive_data(data)
@@ -238,12 +248,17 @@ class Exchange:
 
         What comes over a link is anybody's until it opens. Damage on the way is repaired by the next
         session, and at the worker anybody may knock. A peer that proved itself and then broke the rules,
-        or whose proof or terms are not those that this silo was told, stays what it is.
+        or whose proof or terms are twice not those that this silo was told, stays what it is.
         """
         self.refusals.append(error)
-        awaits_knocks = isinstance(self.protocol, TrunkProtocol) and not was_established
-        if isinstance(error, ProtocolError) or (isinstance(error, _HOPELESS) and not awaits_knocks):
+        if isinstance(error, ProtocolError):
             raise error
+        if was_established or isinstance(self.protocol, TrunkProtocol) or not isinstance(error, _HOPELESS):
+            return
+        # Names and numbers of a handshake can be damaged as well, but hardly the same ones again.
+        if type(error) is type(self._last_refusal):
+            raise error
+        self._last_refusal = error
 
     async def _publish(self) -> None:
         events = self.protocol.events()
@@ -253,7 +268,7 @@ class Exchange:
                     case Established():
                         self.traffic.resent_messages += event.resent_messages
                     case Received():
-                        self._lost_at = None
+                        self._lost_at = self._last_refusal = None
                         self._inbox.put_nowait(event)
             self._changed.notify_all()
 

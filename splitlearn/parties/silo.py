@@ -130,6 +130,7 @@ class SiloParty:
                 case RoundEnd():
                     await self._save(message.round)
                 case JobEnd():
+                    await self._go_to_round(self.spec.rounds + 1)  # where it was resumed with nothing to do
                     await self.exchange.send(Goodbye(reason=GoodbyeReason.FINISHED))
                     await self.exchange.flushed()
                     return

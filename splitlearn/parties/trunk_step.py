@@ -45,6 +45,8 @@ class TrunkStep:
         """
         match message:
             case Activations():
+                if message.micro_batch and name not in self._activations[0]:
+                    return  # sent before the silo learnt that the step must be begun again
                 self._check(name, message)
                 self._activations[message.micro_batch][name] = message
             case GradHidden():

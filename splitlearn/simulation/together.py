@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from splitlearn.errors import TrunklineError
+from splitlearn.errors import LinkError, TrainingError, TrunklineError
 
 R = TypeVar("R")
 Run = Callable[[], Coroutine[Any, Any, None]]
@@ -23,15 +23,18 @@ def run_to_the_end(run: Callable[[], R]) -> R:
 
 
 async def all_or_first_error(runs: Sequence[Run]) -> None:
-    """Run all; of several errors the first is the cause, and the others get a moment to say goodbye."""
+    """Run all; when one fails, the others get a moment to say goodbye, and the cause is raised.
+
+    Args:
+        runs: The worker's first: of several that miss one another, it can say who is missing.
+    """
     tasks = [asyncio.create_task(run()) for run in runs]
     try:
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        failed = [task for task in done if task.exception() is not None]
-        if failed:
+        if any(task.exception() for task in done):
             if pending:
                 await asyncio.wait(pending, timeout=_LAST_WORDS_SECONDS)
-            raise _root_cause([error for task in failed if (error := task.exception())])
+            raise _root_cause([error for task in tasks if task.done() and (error := task.exception())])
     finally:
         for task in tasks:
             task.cancel()
@@ -39,5 +42,10 @@ async def all_or_first_error(runs: Sequence[Run]) -> None:
 
 
 def _root_cause(errors: Sequence[BaseException]) -> BaseException:
-    bugs = [error for error in errors if not isinstance(error, TrunklineError)]
-    return (bugs or list(errors))[0]
+    return min(errors, key=_distance_from_cause)
+
+
+def _distance_from_cause(error: BaseException) -> int:
+    if not isinstance(error, TrunklineError):
+        return 0  # a bug
+    return 2 if isinstance(error, LinkError | TrainingError) else 1  # these follow from another's end

@@ -122,7 +122,7 @@ class CheckpointStore:
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self._prune()
+        self._prune(round_number)
         return target
 
     def load(self, round_number: int) -> dict[str, Tensor]:
@@ -170,9 +170,10 @@ class CheckpointStore:
         for path in (state, temporary / _MANIFEST, temporary):
             _flush(path)
 
-    def _prune(self) -> None:
-        """Delete old rounds, and what a process that was killed while writing left behind."""
-        old = [self._path(number) for number in self.rounds()[:-ROUNDS_KEPT]]
+    def _prune(self, newest: int) -> None:
+        """Delete old rounds, those of a future that was given up, and what a killed process left behind."""
+        kept = [number for number in self.rounds() if number <= newest][-ROUNDS_KEPT:]
+        old = [self._path(number) for number in self.rounds() if number not in kept]
         for path in [*old, *self._folder.glob(".round-*")]:
             shutil.rmtree(path, ignore_errors=True)
 
