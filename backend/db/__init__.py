@@ -1,0 +1,6 @@
+"""The database: typed tables, one engine, transactions, and the schema's version."""
+
+from backend.db.database import Database
+from backend.db.schema import SchemaVersionError, check_schema, downgrade, upgrade
+
+__all__ = ["Database", "SchemaVersionError", "check_schema", "downgrade", "upgrade"]

@@ -1,0 +1,105 @@
+"""One engine and its two kinds of transaction: read-only, and writing.
+
+A transaction begins and ends inside one function call, in one thread. A request that waited for a
+second thread while holding SQLite's only write lock could wait for requests that wait for it.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from splitlearn.errors import StorageError
+
+_READ_ONLY: Final = "trunkline_read_only"
+DEFAULT_BUSY_TIMEOUT_SECONDS = 15.0
+
+
+class KeptError(Exception):
+    """Base of errors after which what the transaction wrote is kept: counters, audit rows."""
+
+
+class Database:
+    """SQLite or PostgreSQL behind one face.
+
+    Args:
+        url: ``sqlite:////absolute/path`` or ``postgresql://user@host/name``.
+        busy_timeout_seconds: How long a SQLite writer waits for another one.
+
+    Raises:
+        StorageError: The URL is none, or names another kind of database.
+    """
+
+    def __init__(self, url: str, *, busy_timeout_seconds: float = DEFAULT_BUSY_TIMEOUT_SECONDS) -> None:
+        self.engine = _make_engine(url, busy_timeout_seconds=busy_timeout_seconds)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Open a transaction in which the database itself refuses to write."""
+        with (
+            self.engine.connect().execution_options(**{_READ_ONLY: True}) as connection,
+            Session(connection, expire_on_commit=False) as session,
+        ):
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Open a transaction that is committed at the end, and rolled back by any error.
+
+        A :class:`KeptError` is the exception: what was written before it is committed.
+        """
+        with Session(self.engine, expire_on_commit=False) as session:
+            try:
+                yield session
+            except KeptError:
+                session.commit()
+                raise
+            session.commit()
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _make_engine(url: str, *, busy_timeout_seconds: float) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StorageError("TRUNKLINE_DATABASE_URL is no URL of a database") from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": busy_timeout_seconds})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if backend == "postgresql":
+        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        event.listen(engine, "begin", _begin_postgresql)
+        return engine
+    raise StorageError(f"{backend!r} databases are not served; use sqlite:///... or postgresql://...")
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    connection.isolation_level = None  # the driver's own BEGIN would be a deferred one
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+    # A deferred transaction that writes after reading fails at once when another wrote in between.
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get(_READ_ONLY, False):
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")

@@ -1,0 +1,59 @@
+"""Every table, so that importing this module completes the metadata."""
+
+from backend.db.base import Base
+from backend.db.models.artifact import Artifact, ArtifactKind
+from backend.db.models.audit import AuditRow, Outcome
+from backend.db.models.dataset import Dataset
+from backend.db.models.event import Event
+from backend.db.models.federation import Federation, Invitation, PartyKind, UsedNonce
+from backend.db.models.job import (
+    Approval,
+    Desired,
+    Job,
+    JobSilo,
+    JobState,
+    Lease,
+    Metric,
+    Round,
+    RoundState,
+)
+from backend.db.models.model import Model
+from backend.db.models.organization import Membership, Organization, Project, Role
+from backend.db.models.party import PartySession, PartyStatus, Silo, Worker
+from backend.db.models.user import ApiToken, SignInAttempt, TokenKind, User
+
+__all__ = [
+    "ApiToken",
+    "Approval",
+    "Artifact",
+    "ArtifactKind",
+    "AuditRow",
+    "Base",
+    "Dataset",
+    "Desired",
+    "Event",
+    "Federation",
+    "Invitation",
+    "Job",
+    "JobSilo",
+    "JobState",
+    "Lease",
+    "Membership",
+    "Metric",
+    "Model",
+    "Organization",
+    "Outcome",
+    "PartyKind",
+    "PartySession",
+    "PartyStatus",
+    "Project",
+    "Role",
+    "Round",
+    "RoundState",
+    "SignInAttempt",
+    "Silo",
+    "TokenKind",
+    "UsedNonce",
+    "User",
+    "Worker",
+]

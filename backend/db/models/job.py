@@ -1,0 +1,146 @@
+"""Jobs, their silos, rounds, leases and metrics."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from backend.db.base import Base, Id, Name, Text, one_of
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    SUBMITTED = "submitted"
+    AWAITING_APPROVAL = "awaiting_approval"
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHING = "finishing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Desired(StrEnum):
+    """What people asked for; the reconciler makes it true."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+class Approval(StrEnum):
+    """A silo's word on a job."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REFUSED = "refused"
+
+
+class RoundState(StrEnum):
+    """Where a round stands."""
+
+    RUNNING = "running"
+    COMMITTED = "committed"
+    ABANDONED = "abandoned"
+
+
+class Job(Base):
+    """One training job.
+
+    Attributes:
+        spec_bytes: Canonical bytes of the specification, exactly as signed.
+        spec_signature: Certificate and signature of the spec-signer.
+        reason_who, reason_what, reason_where, reason_next: Why the job is in its state, for people.
+        parent_id: The job that this one is a clone or retry of.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "project_id", "state"), Index(None, "project_id", "created_at"))
+
+    id: Mapped[Id]
+    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[Name]
+    model_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("models.id"))
+    parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id"))
+    spec_bytes: Mapped[bytes]
+    spec_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    spec_signature: Mapped[bytes] = mapped_column(LargeBinary(255))
+    state: Mapped[JobState] = mapped_column(one_of(JobState))
+    desired: Mapped[Desired] = mapped_column(one_of(Desired))
+    reason_who: Mapped[Name]
+    reason_what: Mapped[Text]
+    reason_where: Mapped[Name]
+    reason_next: Mapped[Text]
+    submitted_by: Mapped[Name]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class JobSilo(Base):
+    """A silo's part in a job; the position is the roster's."""
+
+    __tablename__ = "job_silos"
+    __table_args__ = (UniqueConstraint("job_id", "position"),)
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    silo_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("silos.id"), primary_key=True, index=True)
+    position: Mapped[int]
+    dataset: Mapped[Name]
+    approval: Mapped[Approval] = mapped_column(one_of(Approval))
+    approval_reason: Mapped[Text]
+    progressed_at: Mapped[datetime | None]
+
+
+class Round(Base):
+    """One round of one trunk replica, committed once by the epoch that holds the lease."""
+
+    __tablename__ = "rounds"
+    __table_args__ = (
+        CheckConstraint("(state = 'committed') = (committed_at IS NOT NULL)", name="committed_has_moment"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    replica: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    epoch: Mapped[int]
+    state: Mapped[RoundState] = mapped_column(one_of(RoundState))
+    checkpoint_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifacts.id"))
+    started_at: Mapped[datetime]
+    committed_at: Mapped[datetime | None]
+
+
+class Lease(Base):
+    """The right of one worker to train one replica of a job until a moment.
+
+    Attributes:
+        epoch: Grows with every new holder; compared at every commit and at the gateway.
+    """
+
+    __tablename__ = "leases"
+    __table_args__ = (CheckConstraint("epoch > 0", name="epoch_positive"),)
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    replica: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    worker_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("workers.id"), index=True)
+    epoch: Mapped[int]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    released_at: Mapped[datetime | None]
+
+
+class Metric(Base):
+    """One number of one party at one step. Sending it again changes nothing: the key is what it is of."""
+
+    __tablename__ = "metrics"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    party: Mapped[str] = mapped_column(String(80), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[float] = mapped_column(Double)
+    received_at: Mapped[datetime]

@@ -1,0 +1,60 @@
+"""Organisations, their projects, and who belongs to them."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from backend.db.base import Base, Id, Name, one_of
+
+
+class Role(StrEnum):
+    """What a member of an organisation may do; ``backend.auth.permissions`` says it in detail."""
+
+    ADMIN = "admin"
+    RESEARCHER = "researcher"
+    AUDITOR = "auditor"
+
+
+class Organization(Base):
+    """A tenant: nobody outside sees its projects, silos, workers or jobs."""
+
+    __tablename__ = "organizations"
+
+    id: Mapped[Id]
+    name: Mapped[Name] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
+
+
+class Project(Base):
+    """What jobs, models and artifacts belong to.
+
+    Attributes:
+        last_event_number: Number of the newest event; raised under this row's lock, so that events
+            become visible in the order of their numbers.
+    """
+
+    __tablename__ = "projects"
+    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+
+    id: Mapped[Id]
+    organization_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organizations.id"))
+    name: Mapped[Name]
+    created_at: Mapped[datetime]
+    last_event_number: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class Membership(Base):
+    """One user's role in one organisation."""
+
+    __tablename__ = "memberships"
+    __table_args__ = (UniqueConstraint("user_id", "organization_id"),)
+
+    id: Mapped[Id]
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    organization_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
+    role: Mapped[Role] = mapped_column(one_of(Role))
+    created_at: Mapped[datetime]
+    organization: Mapped[Organization] = relationship(lazy="raise_on_sql")

@@ -1,0 +1,86 @@
+"""Silos and workers: who they are, and the one process that speaks for each."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+
+from backend.db.base import Base, Id, Name, one_of
+
+MAX_BOOT_ID = 64
+
+
+class PartyStatus(StrEnum):
+    """How far a party's enrolment is."""
+
+    PENDING = "pending"
+    ENROLLED = "enrolled"
+    REVOKED = "revoked"
+
+
+class PartyColumns:
+    """What silos and workers have in common.
+
+    Attributes:
+        name: Unique among the federation's parties of this kind, as in the certificate.
+        certificate: Signed by the root; absent while the request waits for an offline root.
+        serial: The certificate's serial in decimal; 64 bits without a sign fit no integer column.
+        boot_id: Of the process that last logged in.
+        epoch: Raised whenever another process takes over; never falls.
+    """
+
+    id: Mapped[Id]
+    name: Mapped[Name] = mapped_column(unique=True)
+    public_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    status: Mapped[PartyStatus] = mapped_column(one_of(PartyStatus))
+    certificate: Mapped[bytes | None]
+    serial: Mapped[str | None] = mapped_column(String(20))
+    boot_id: Mapped[str | None] = mapped_column(String(MAX_BOOT_ID))
+    epoch: Mapped[int] = mapped_column(default=0, server_default="0")
+    enrolled_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    last_seen_at: Mapped[datetime | None]
+
+    @declared_attr
+    def organization_id(cls) -> Mapped[uuid.UUID]:  # noqa: N805 - SQLAlchemy calls it on the class
+        """The organisation that invited this party."""
+        return mapped_column(ForeignKey("organizations.id"), index=True)
+
+
+class Silo(PartyColumns, Base):
+    """An organisation's site that holds data."""
+
+    __tablename__ = "silos"
+
+
+class Worker(PartyColumns, Base):
+    """A process with a device that hosts trunks."""
+
+    __tablename__ = "workers"
+
+
+class PartySession(Base):
+    """The session of a logged-in agent or worker process.
+
+    Attributes:
+        digest: SHA-256 of the token.
+        epoch: The party's epoch when this process logged in.
+        closed_reason: Why it ended, for the answer to a late request.
+    """
+
+    __tablename__ = "party_sessions"
+    __table_args__ = (CheckConstraint("(silo_id IS NULL) <> (worker_id IS NULL)", name="one_party"),)
+
+    id: Mapped[Id]
+    silo_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("silos.id"), index=True)
+    worker_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("workers.id"), index=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    boot_id: Mapped[str] = mapped_column(String(MAX_BOOT_ID))
+    epoch: Mapped[int]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    last_seen_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    closed_reason: Mapped[str | None] = mapped_column(String(64))

@@ -1,0 +1,75 @@
+"""Users, their tokens, and failed sign-ins."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ForeignKey, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from backend.db.base import MAX_NAME, Base, Id, Name, one_of
+from backend.db.models.organization import Membership, Role
+
+
+class TokenKind(StrEnum):
+    """Where a user's token came from."""
+
+    SESSION = "session"
+    API = "api"
+
+
+class User(Base):
+    """A person who may sign in.
+
+    Attributes:
+        password_hash: Argon2id, with its parameters and salt.
+        disabled_at: From when on neither password nor tokens are accepted.
+    """
+
+    __tablename__ = "users"
+
+    id: Mapped[Id]
+    name: Mapped[Name] = mapped_column(unique=True)
+    password_hash: Mapped[str] = mapped_column(String(256))
+    created_at: Mapped[datetime]
+    disabled_at: Mapped[datetime | None]
+
+
+class ApiToken(Base):
+    """A user's token in one organisation: of a sign-in, or made for a program.
+
+    Attributes:
+        digest: SHA-256 of the token, which itself is stored nowhere.
+        role: The most that this token may do; the member's own role limits it further.
+    """
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[Id]
+    membership_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("memberships.id", ondelete="CASCADE"), index=True
+    )
+    kind: Mapped[TokenKind] = mapped_column(one_of(TokenKind))
+    name: Mapped[str] = mapped_column(String(MAX_NAME))
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    role: Mapped[Role] = mapped_column(one_of(Role))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    membership: Mapped[Membership] = relationship(lazy="raise_on_sql")
+
+
+class SignInAttempt(Base):
+    """How often signing in failed lately, for one key.
+
+    Attributes:
+        key: Digest of what is throttled: an address, or a name as typed at an address.
+        failures: Failures since ``since``.
+        blocked_until: Before this moment, no attempt is looked at.
+    """
+
+    __tablename__ = "sign_in_attempts"
+
+    key: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    failures: Mapped[int]
+    since: Mapped[datetime] = mapped_column(index=True)
+    blocked_until: Mapped[datetime | None]
