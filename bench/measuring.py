@@ -1,0 +1,172 @@
+"""One row of the split-step benchmark: the split run and its reference, taking turns."""
+
+import asyncio
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.cases import Case
+from bench.documents import (
+    Credentials,
+    Measured,
+    SiloRequest,
+    Task,
+    WorkerAnswer,
+    WorkerListens,
+    WorkerRequest,
+)
+from bench.model_folder import write_model
+from bench.processes import child
+from bench.tables import say
+from splitlearn.identity import Identity
+from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        warmup: Steps before the measurement.
+        steps: Steps measured in each run.
+        alternations: Runs of each side, in turn.
+        threads: Torch's threads of each process.
+    """
+
+    warmup: int = 5
+    steps: int = 20
+    alternations: int = 3
+    threads: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environments:
+    """The whole environment of the processes of either side."""
+
+    split: Mapping[str, str]
+    reference: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRun:
+    """What one run of silo and worker came to."""
+
+    silo: Measured
+    worker: WorkerAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All runs of one row.
+
+    Attributes:
+        case: What was trained.
+        effort: How much was measured.
+        splits: The split runs, in order.
+        references: The reference's runs, in order.
+    """
+
+    case: Case
+    effort: Effort
+    splits: tuple[SplitRun, ...]
+    references: tuple[Measured, ...]
+
+    def row(self) -> dict[str, Any]:
+        """Return the row for JSON; seconds are of one step."""
+        splits = [statistics.median(run.silo.step_seconds) for run in self.splits]
+        references = [statistics.median(run.step_seconds) for run in self.references]
+        split, reference = statistics.median(splits), statistics.median(references)
+        split_cpu = [run.silo.cpu_seconds + run.worker.cpu_seconds for run in self.splits]
+        return {
+            "dim": self.case.dim,
+            "layers": self.case.layers,
+            "adapter": self.case.adapter,
+            "clip": self.case.clip,
+            "ratio": split / reference,
+            "split_seconds": split,
+            "centralised_seconds": reference,
+            "bytes_per_token": self._bytes_per_token(),
+            "payload_bytes_per_token": self.case.payload_bytes_per_token,
+            "split_cpu_seconds": statistics.median(split_cpu),
+            "centralised_cpu_seconds": statistics.median(run.cpu_seconds for run in self.references),
+            "split_loss": self.splits[-1].silo.losses[-1],
+            "centralised_loss": self.references[-1].losses[-1],
+            "split_runs_seconds": splits,
+            "centralised_runs_seconds": references,
+        }
+
+    def _bytes_per_token(self) -> float:
+        tokens = self.effort.steps * self.case.num_tokens
+        return statistics.median(run.silo.socket_bytes / tokens for run in self.splits)
+
+
+async def compare(case: Case, effort: Effort, environments: Environments) -> Comparison:
+    """Run split and reference in turn, on a model made for it and deleted at the end.
+
+    Raises:
+        ChildError: A process failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as folder:
+        model_folder = Path(folder)
+        write_model(case, model_folder)
+        task = Task(
+            spec=case.spec(model_folder=model_folder, num_steps=effort.warmup + effort.steps + 1),
+            model_folder=model_folder,
+            vocab_size=case.vocab_size,
+            threads=effort.threads,
+            warmup=effort.warmup,
+            steps=effort.steps,
+        )
+        splits, references = [], []
+        for number in range(effort.alternations):
+            splits.append(await run_split(task, environments.split))
+            references.append(await run_reference(task, environments.reference))
+            say(_progress(number, effort, splits[-1], references[-1]))
+    return Comparison(case, effort, tuple(splits), tuple(references))
+
+
+async def run_split(task: Task, environment: Mapping[str, str]) -> SplitRun:
+    """Train with silo and worker as two processes."""
+    roster = enrol(task.spec)
+    silo_name = task.spec.silos[0].name
+    worker_request = WorkerRequest(task=task, credentials=_credentials(roster.worker, roster))
+    async with child("bench.worker", worker_request, environment=environment) as worker:
+        url = (await worker.receive(WorkerListens)).url
+        credentials = _credentials(roster.silos[silo_name], roster)
+        silo_request = SiloRequest(task=task, credentials=credentials, url=url)
+        async with child("bench.silo", silo_request, environment=environment) as silo:
+            async with asyncio.TaskGroup() as group:  # one that fails cancels the wait for the other
+                measured = group.create_task(silo.receive(Measured))
+                answered = group.create_task(worker.receive(WorkerAnswer))
+            await silo.finished()
+        await worker.finished()
+    return SplitRun(measured.result(), answered.result())
+
+
+async def run_reference(task: Task, environment: Mapping[str, str]) -> Measured:
+    """Train the whole model in one process."""
+    async with child("bench.reference", task, environment=environment) as reference:
+        measured = await reference.receive(Measured)
+        await reference.finished()
+    return measured
+
+
+def _credentials(identity: Identity, roster: Roster) -> Credentials:
+    return Credentials(
+        certificate=identity.certificate.to_bytes(),
+        private_key=identity.signing_key.private_bytes(),
+        root_key=roster.trust.root_public_key.raw,
+        worker_name=WORKER_NAME,
+    )
+
+
+def _progress(number: int, effort: Effort, split: SplitRun, reference: Measured) -> str:
+    ours, theirs = statistics.median(split.silo.step_seconds), statistics.median(reference.step_seconds)
+    cpu = split.silo.cpu_seconds + split.worker.cpu_seconds
+    return (
+        f"  run {number + 1} of {effort.alternations}: split {ours:.3f} s, reference {theirs:.3f} s, "
+        f"ratio {ours / theirs:.3f} (CPU {cpu:.3f} s and {reference.cpu_seconds:.3f} s)"
+    )

@@ -1,0 +1,104 @@
+"""Child process: the silo of a split run, as an agent would run it."""
+
+import asyncio
+from typing import Any
+
+from bench.cases import SILO, batch_plan, synthetic_rows
+from bench.child import prepare_torch, serve
+from bench.clock import StepClock
+from bench.counting_link import CountingLink
+from bench.documents import Measured, SiloRequest
+from splitlearn.exchange import Exchange
+from splitlearn.link import connect_websocket
+from splitlearn.parties import ComputeThread, Progress, SiloParty, StepDone, TurnStarted
+from splitlearn.partition import ModelFolder, load_silo_blocks
+from splitlearn.protocol import SiloProtocol
+from splitlearn.spec import JobSpec
+from splitlearn.tasks import EvaluationPlan, Example
+from splitlearn.training import SiloTrainer
+from splitlearn.wire import Codec, Phase
+
+
+class _Line:
+    """The silo's way to the worker, which remembers what crossed it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._links: list[CountingLink] = []
+
+    async def dial(self) -> CountingLink:
+        self._links.append(CountingLink(await connect_websocket(self._url)))
+        return self._links[-1]
+
+    def socket_bytes(self) -> int:
+        return sum(link.socket_bytes for link in self._links)
+
+
+class _Notes:
+    """Turns the party's progress into step starts: one step begins when the last is done."""
+
+    def __init__(self, clock: StepClock) -> None:
+        self._clock = clock
+        self.losses: list[float] = []
+
+    def __call__(self, progress: Progress) -> None:
+        match progress:
+            case TurnStarted(phase=Phase.TRAIN):
+                self._clock.step_begins()
+            case StepDone():
+                self._clock.step_begins()
+                self.losses.append(progress.loss)
+            case _:
+                pass
+
+
+def run(request: SiloRequest) -> Measured:
+    """Take part in the job and return the step times as seen at the silo."""
+    prepare_torch(request.task)
+    return asyncio.run(_take_part(request))
+
+
+async def _take_part(request: SiloRequest) -> Measured:
+    task = request.task
+    line = _Line(request.url)
+    clock = StepClock(task, count_bytes=line.socket_bytes)
+    notes = _Notes(clock)
+    trainer = _trainer(task.spec, task.model_folder)
+    credentials = request.credentials
+    protocol = SiloProtocol(
+        credentials.terms(task.spec),
+        identity=credentials.identity,
+        trust=credentials.trust,
+        codec=Codec(task.spec.codec),
+    )
+    exchange = Exchange(protocol, connect=line.dial, peer=credentials.worker_name)
+    async with exchange, ComputeThread(SILO) as compute:
+        party = SiloParty(
+            spec=task.spec,
+            silo=SILO,
+            trainer=trainer,
+            training=batch_plan(task.spec, vocab_size=task.vocab_size),
+            evaluation=_one_row(task.spec, vocab_size=task.vocab_size),
+            exchange=exchange,
+            compute=compute,
+            on_progress=notes,
+        )
+        await party.run()
+    return clock.measured(notes.losses)
+
+
+def _trainer(spec: JobSpec, model_folder: Any) -> SiloTrainer:
+    folder = ModelFolder.open(model_folder)
+    cut = folder.cut(bottom_layers=1, top_layers=1)
+    blocks = load_silo_blocks(folder, cut, adapter=spec.adapter, seed=spec.seed)
+    return SiloTrainer(blocks, spec=spec, silo=SILO)
+
+
+def _one_row(spec: JobSpec, *, vocab_size: int) -> EvaluationPlan:
+    """Every job ends with an evaluation; here it comes after the measurement and is as small as may be."""
+    row = synthetic_rows(spec, vocab_size=vocab_size)[0]
+    return EvaluationPlan([Example((row,), 0, bytes(32))], batch_size=1, pad_token_id=0)
+
+
+if __name__ == "__main__":
+    serve(SiloRequest, run)
