@@ -188,6 +188,24 @@ class Federation:
         """The last round that a resumed run could go on from; 0 for none."""
         return self._record.last_round
 
+    def find_last_round(self) -> int:
+        """Return the last round that an earlier, interrupted run has on disk whole; 0 for none.
+
+        Raises:
+            StorageError: The disk refused, or the record of the rounds is not what the checkpoints are.
+        """
+        self._record.read()
+        on_disk = min(self._checkpoints(party, last_round=None).last_round() for party in self._places())
+        last_round = min(on_disk, self._record.last_round)
+        if last_round < on_disk - 1:
+            # A round is recorded right after its checkpoints, so no crash leaves more than one out.
+            raise StorageError(
+                f"{self._work_dir / HISTORY} ends with round {last_round}, the checkpoints with {on_disk}; "
+                "put the file back, or begin anew"
+            )
+        self._record.keep(last_round)
+        return last_round
+
     async def _run(self, *, resume: bool) -> SimulationResult:
         self._task = asyncio.current_task()
         if self._is_cancelled:
@@ -200,8 +218,8 @@ class Federation:
             for data in self._data:
                 self._silos.append(await self._silo(stack, roster, lines, data))
             runs = [await self._silo_run(stack, silo, last_round=last_round) for silo in self._silos]
-            runs.append(await self._trunk_run(stack, roster, lines, trunk, last_round=last_round))
-            await all_or_first_error(runs)
+            lead = await self._trunk_run(stack, roster, lines, trunk, last_round=last_round)
+            await all_or_first_error([lead, *runs])
             trunk_state = segment_state(trunk)
             for silo in self._silos:
                 await asyncio.to_thread(self._export, silo, trunk_state)
@@ -209,24 +227,13 @@ class Federation:
 
     def _begin(self, *, resume: bool) -> int:
         """Return the round to go on from, with everything after it forgotten."""
-        stores = [self._checkpoints(name, last_round=None) for name in self._places()]
-        if not resume:
-            for store in stores:
-                store.clear()
-            self._record.begin()
-            return 0
-        self._is_resumed = True
-        self._record.read()
-        on_disk = min(store.last_round() for store in stores)
-        last_round = min(on_disk, self._record.last_round)
-        if last_round < on_disk - 1:
-            # A round is recorded right after its checkpoints, so no crash leaves more than one out.
-            raise StorageError(
-                f"{self._work_dir / HISTORY} ends with round {last_round}, the checkpoints with {on_disk}; "
-                "put the file back, or begin anew"
-            )
-        self._record.keep(last_round)
-        return last_round
+        if resume:
+            self._is_resumed = True
+            return self.find_last_round()
+        for party in self._places():
+            self._checkpoints(party, last_round=None).clear()
+        self._record.begin()
+        return 0
 
     async def _silo(self, stack: AsyncExitStack, roster: Roster, lines: Lines, data: SiloData) -> _Silo:
         spec, name = self._spec, data.name

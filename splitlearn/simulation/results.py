@@ -98,8 +98,14 @@ class SimulationResult:
     @property
     def accuracy(self) -> float | None:
         """Share of all silos' held-out rows answered rightly; None outside ``choice``."""
-        rated = [(silo.accuracy, silo.report.heldout) for silo in self.silos if silo.accuracy is not None]
+        rated = [
+            (silo.accuracy, self.num_evaluated(silo)) for silo in self.silos if silo.accuracy is not None
+        ]
         return weighted_mean(rated) if rated else None
+
+    def num_evaluated(self, silo: SiloResult) -> int:
+        """Return how many of a silo's held-out rows are evaluated."""
+        return min(silo.report.heldout, self.spec.evaluation.max_rows)
 
     @property
     def wire_bytes_per_token(self) -> float:

@@ -1,0 +1,225 @@
+"""What the demo is asked for, and the job specification that follows from it. Torch-free."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from splitlearn.errors import SpecError
+from splitlearn.spec import JobSpec
+
+Schedule = Literal["serial", "client-batching", "hierarchical", "auto"]
+SiloBlocks = Literal["frozen", "local", "averaged"]
+CodecName = Literal["fp32", "bf16", "fp16", "int8"]
+TaskKind = Literal["causal-lm", "sft", "choice"]
+AdapterKind = Literal["full", "lora"]
+
+DEFAULT_SILOS = 3
+LABEL_COLUMN = "label"
+_WARMUP_SHARE = 20  # one twentieth of the steps
+_DECAY_FLOOR = 0.1
+_MAX_NAME = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """The flags of ``trunkline demo``; None where the default depends on others.
+
+    Attributes:
+        silos: Number of silos; None for one per data file, or three.
+        model: ``tiny-llama``, ``tiny-glm`` or a folder.
+        data: Files, one per silo or one to deal out; none for the demo's own notes.
+        task: None for ``causal-lm`` on files and ``sft`` on the demo's own notes.
+        columns: ``name=column`` pairs.
+        prompt: Template of the text (``causal-lm``) or prompt.
+        answers: Candidates (``choice``) or the answer's template (``sft``).
+        learning_rate: Peak; warmed up to over a twentieth of the steps, then a cosine down to a tenth.
+        out: Folder of the run; None for ``runs/<name>``.
+    """
+
+    name: str = "demo"
+    silos: int | None = None
+    schedule: Schedule = "client-batching"
+    turn_steps: int | None = None
+    silo_blocks: SiloBlocks = "frozen"
+    codec: CodecName = "fp32"
+    model: str = "tiny-llama"
+    adapter: AdapterKind = "full"
+    bottom_layers: int = 1
+    top_layers: int = 1
+    data: tuple[Path, ...] = ()
+    task: TaskKind | None = None
+    columns: str | None = None
+    prompt: str | None = None
+    answers: str | None = None
+    max_tokens: int = 128
+    evaluation_rows: int = 256
+    rounds: int = 4
+    steps_per_round: int = 40
+    batch_size: int = 8
+    accumulation_steps: int = 1
+    learning_rate: float = 3e-3
+    max_grad_norm: float | None = 1.0
+    seed: int = 0
+    threads: int = 1
+    centralised: bool = True
+    resume: bool = False
+    out: Path | None = None
+    json_path: Path | None = None
+
+    @property
+    def num_silos(self) -> int:
+        """How many silos take part."""
+        return self.silos or (len(self.data) if len(self.data) > 1 else DEFAULT_SILOS)
+
+    @property
+    def task_kind(self) -> TaskKind:
+        """The task, its default filled in."""
+        return self.task or ("causal-lm" if self.data else "sft")
+
+    @property
+    def out_dir(self) -> Path:
+        """The run's folder, its default filled in."""
+        return self.out or Path("runs") / self.name
+
+
+def file_silo_names(options: DemoOptions) -> tuple[str, ...]:
+    """Name the silos of data files: after their files where each has its own, else by number.
+
+    Raises:
+        SpecError: The number of files fits neither.
+    """
+    files = options.data
+    if len(files) == 1:
+        return tuple(f"silo-{number}" for number in range(1, options.num_silos + 1))
+    if len(files) != options.num_silos:
+        raise SpecError(
+            f"--silos {options.num_silos} but {len(files)} data files; give --data once for each silo, "
+            "or a single file to be dealt out"
+        )
+    names = [name_of(path) for path in files]
+    doubled = {name for name, times in Counter(names).items() if times > 1}
+    return tuple(
+        f"{name[: _MAX_NAME - 4]}-{number}" if name in doubled else name
+        for number, name in enumerate(names, 1)
+    )
+
+
+def name_of(path: Path) -> str:
+    """Return a file's name as one that a specification allows."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower())[:_MAX_NAME].strip("._-")
+    return plain or "data"
+
+
+def build_spec(
+    options: DemoOptions, *, silo_names: tuple[str, ...], own_tasks: dict[str, dict[str, Any]]
+) -> JobSpec:
+    """Return the specification of the job.
+
+    Args:
+        options: The flags.
+        silo_names: The roster, in order.
+        own_tasks: By kind, the tasks on the demo's own notes; for where no file is given.
+
+    Raises:
+        SpecError: A flag's value is out of range, or flags contradict each other.
+    """
+    datasets = [name_of(path) for path in options.data] or list(silo_names)
+    cut = {"bottom_layers": options.bottom_layers, "top_layers": options.top_layers}
+    silos = [
+        {"name": name, "dataset": datasets[number % len(datasets)], "cut": cut}
+        for number, name in enumerate(silo_names)
+    ]
+    turns = len(silos) if options.schedule == "serial" else 1
+    warmup_steps = options.rounds * options.steps_per_round * turns // _WARMUP_SHARE
+    return JobSpec.parse(
+        {
+            "name": options.name,
+            "model": options.model,
+            "adapter": {"kind": options.adapter},
+            "silos": silos,
+            "silo_blocks": options.silo_blocks,
+            "schedule": options.schedule,
+            "turn_steps": options.turn_steps,
+            "learning_rate": {
+                "peak": options.learning_rate,
+                "warmup_steps": warmup_steps,
+                "decay": "cosine",
+                "floor": _DECAY_FLOOR,
+            },
+            "max_grad_norm": options.max_grad_norm,
+            "batch_size": options.batch_size,
+            "accumulation_steps": options.accumulation_steps,
+            "max_tokens": options.max_tokens,
+            "rounds": options.rounds,
+            "steps_per_round": options.steps_per_round,
+            "codec": options.codec,
+            "seed": options.seed,
+            "task": _task(options, own_tasks),
+            "evaluation": {"max_rows": options.evaluation_rows},
+        }
+    )
+
+
+def _task(options: DemoOptions, own_tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    kind = options.task_kind
+    task: dict[str, Any] = {"kind": kind} if options.data else dict(own_tasks[kind])
+    if options.prompt is not None:
+        task["text" if kind == "causal-lm" else "prompt"] = _unescaped(options.prompt)
+    if options.answers is not None:
+        if kind == "causal-lm":
+            raise SpecError(
+                "--answers has no meaning for --task causal-lm; leave it out, or choose another task"
+            )
+        task |= {"answer": _unescaped(options.answers)} if kind == "sft" else _choice(options)
+    elif kind == "choice" and "answers" not in task:
+        raise SpecError(
+            '--task choice needs the candidate answers; give them as --answers "0=bad,1=good": '
+            "each label as it stands in the data, and its text"
+        )
+    return task
+
+
+def _choice(options: DemoOptions) -> dict[str, Any]:
+    answers = parse_answers(options.answers or "")
+    return {"answers": answers, "label": LABEL_COLUMN} if options.data else {"answers": answers}
+
+
+def parse_answers(text: str) -> dict[str, str]:
+    r"""Read ``"0=bad,1=good"``, or a JSON object where a candidate holds a comma.
+
+    A candidate's text is taken as it stands, leading blank included; ``\n`` is a line feed.
+
+    Raises:
+        SpecError: A part is no pair, or a label occurs twice.
+    """
+    if text.lstrip().startswith("{"):
+        return _json_answers(text)
+    answers: dict[str, str] = {}
+    for part in text.split(","):
+        label, equals, answer = part.partition("=")
+        if not (equals and label.strip() and answer):
+            raise SpecError(
+                f'--answers {text!r}: {part!r} is no pair; expected LABEL=TEXT pairs such as "0=bad,1=good"'
+            )
+        if label.strip() in answers:
+            raise SpecError(f"--answers {text!r}: the label {label.strip()!r} occurs twice; keep one of them")
+        answers[label.strip()] = _unescaped(answer)
+    return answers
+
+
+def _json_answers(text: str) -> dict[str, str]:
+    try:
+        answers = json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"--answers {text!r}: not JSON ({error}); correct it") from error
+    if not all(isinstance(answer, str) for answer in answers.values()):
+        raise SpecError(f"--answers {text!r}: each candidate must be a text; put it in quotes")
+    return dict(answers)
+
+
+def _unescaped(text: str) -> str:
+    """Let a shell user write a line feed or tab as two characters."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")

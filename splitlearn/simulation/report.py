@@ -1,0 +1,131 @@
+"""What the demo prints at its end."""
+
+import math
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from splitlearn.simulation.display import decimal
+from splitlearn.simulation.outcome import DemoOutcome
+from splitlearn.simulation.results import SiloResult, SimulationResult
+
+_STAYED = (
+    "Stayed at each silo: its text, tokens, labels and block weights. Crossed, sealed: activations, hidden "
+    "states and their gradients, row lengths, label counts, losses and gradient norms (docs/what-leaves.md)."
+)
+_MEBIBYTE = 1 << 20
+
+
+def print_report(console: Console, outcome: DemoOutcome) -> None:
+    """Print the table of silos, the numbers of the whole, and where the results lie."""
+    if outcome.federation is not None:
+        console.print(report(outcome, outcome.federation))
+
+
+def report(outcome: DemoOutcome, result: SimulationResult) -> RenderableType:
+    """Return the report; fits 80 columns."""
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    for name, text in _facts(outcome, result):
+        facts.add_row(name, Text(text))
+    return Group(_silo_table(outcome, result), facts, Padding(Text(_STAYED, style="dim"), (1, 0, 0, 0)))
+
+
+def _silo_table(outcome: DemoOutcome, result: SimulationResult) -> Table:
+    is_choice = result.accuracy is not None
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_footer=True)
+    table.add_column("silo", "all", overflow="ellipsis", no_wrap=True, max_width=20)
+    columns = [
+        ("rows", str(sum(silo.report.rows for silo in result.silos))),
+        ("loss first", ""),
+        ("last", ""),
+        ("eval loss", decimal(result.eval_loss, 4)),
+        ("centralised", decimal(outcome.reference.eval_loss if outcome.reference else None, 4)),
+    ]
+    if is_choice:
+        columns += [
+            ("accuracy", percent(result.accuracy)),
+            ("centr.", percent(outcome.reference_accuracy)),
+        ]
+    for title, footer in columns:
+        table.add_column(title, footer, justify="right", no_wrap=True)
+    for silo in result.silos:
+        table.add_row(*_silo_cells(outcome, silo, is_choice=is_choice))
+    return table
+
+
+def _silo_cells(outcome: DemoOutcome, silo: SiloResult, *, is_choice: bool) -> list[str]:
+    answer = outcome.reference_of(silo.name)
+    cells = [
+        silo.name,
+        str(silo.report.rows),
+        decimal(silo.loss_first, 3),
+        decimal(silo.loss_last, 3),
+        decimal(silo.eval_loss, 4),
+        decimal(answer.eval_loss if answer else None, 4),
+    ]
+    if is_choice:
+        cells += [percent(silo.accuracy), percent(answer.accuracy if answer else None)]
+    return cells
+
+
+def _facts(outcome: DemoOutcome, result: SimulationResult) -> list[tuple[str, str]]:
+    truncated = sum(silo.report.truncated for silo in result.silos)
+    rows = sum(silo.report.rows for silo in result.silos)
+    wire = (
+        f"{decimal(result.wire_bytes_per_token, 1)} bytes per training token, both directions; "
+        f"{mebibytes(result.eval_wire_bytes)} for evaluation"
+    )
+    memory = (
+        f"{mebibytes(result.peak_memory_bytes)} at the most, all parties in one process; "
+        f"{result.threads} thread{'' if result.threads == 1 else 's'} per party"
+    )
+    return [
+        ("difference", _difference(outcome)),
+        ("seconds per step", _seconds(outcome, result)),
+        ("wire", wire),
+        ("memory", memory),
+        ("truncated", f"{truncated} of {rows} rows cut to {result.spec.max_tokens} tokens"),
+        ("results", _places(outcome, result)),
+    ]
+
+
+def _difference(outcome: DemoOutcome) -> str:
+    if outcome.reference is None:
+        return "not known: the centralised reference was not run to its end"
+    difference = outcome.relative_difference
+    if difference is None:
+        return "not known: an evaluation loss is not a number"
+    return f"{difference:.1e} of the centralised evaluation loss"
+
+
+def _seconds(outcome: DemoOutcome, result: SimulationResult) -> str:
+    text = decimal(result.seconds_per_step, 3)
+    if outcome.reference is not None:
+        text += f", centralised {decimal(outcome.reference.seconds_per_step, 3)}"
+    return text
+
+
+def _places(outcome: DemoOutcome, result: SimulationResult) -> str:
+    whole = [silo for silo in result.silos if silo.artifact is not None]
+    if not whole:
+        return "none yet"
+    if len(whole) == 1 and whole[0].artifact is not None:
+        return str(whole[0].artifact)
+    names = ",".join(silo.name for silo in whole)
+    return f"{Path(outcome.out_dir) / 'silos'}/{{{names}}}/result"
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent; a dash for none."""
+    return "-" if share is None or math.isnan(share) else f"{share:.1%}"
+
+
+def mebibytes(count: int) -> str:
+    """Return bytes as MiB."""
+    return f"{count / _MEBIBYTE:,.1f} MiB"

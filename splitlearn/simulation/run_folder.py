@@ -1,0 +1,204 @@
+"""The folder of one run: who may use it, which job it holds, and what was there before.
+
+::
+
+    <out>/trunkline.lock     held while a run uses the folder
+    <out>/job.json           what is run: a resumed run must be the same
+    <out>/history.jsonl      losses of the finished rounds
+    <out>/silos/, worker/    checkpoints, and each silo's result
+    <out>/result.json        what the run came to
+    <out>/models/            tiny models that were made here
+    <out>/earlier/<number>/  the runs before
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from splitlearn.errors import SpecError, StorageError
+from splitlearn.simulation.federation import HISTORY
+from splitlearn.simulation.json_files import write_json
+from splitlearn.spec import JobSpec
+
+LOCK, JOB, RESULT = "trunkline.lock", "job.json", "result.json"
+_OF_A_RUN = (JOB, HISTORY, "silos", "worker", RESULT)  # the job first: what is left of it is no run
+_MAX_DIFFERENCES = 5
+
+
+class Job(BaseModel):
+    """What makes two runs the same, bit for bit.
+
+    Attributes:
+        spec: The specification.
+        threads: Threads of torch, per party.
+        model: Fingerprint of the model's files.
+        data: Fingerprint of each silo's rows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: JobSpec
+    threads: int
+    model: str
+    data: dict[str, str]
+
+    def differences(self, other: "Job") -> list[str]:
+        """Say, field by field, what differs in ``other``."""
+        mine, others = _flat(self.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+        named = []
+        for path in dict.fromkeys([*mine, *others]):
+            if mine.get(path) != others.get(path):
+                field = path.removeprefix("spec.")
+                named.append(
+                    f"{field} has changed"
+                    if path == "model" or path.startswith("data.")
+                    else f"{field} was {mine.get(path)!r}, is {others.get(path)!r}"
+                )
+        return named
+
+
+class RunFolder:
+    """A run's folder, claimed; see :func:`claim`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def models(self) -> Path:
+        """Where tiny models are made."""
+        return self.path / "models"
+
+    @property
+    def result(self) -> Path:
+        """The result's file."""
+        return self.path / RESULT
+
+    def begin(self, job: Job) -> Path | None:
+        """Begin a job; what an earlier one left is moved, and its new place returned.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        try:
+            moved = self._move_aside()
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        write_json(self.path / JOB, job.model_dump(mode="json"))
+        return moved
+
+    def resume(self, job: Job) -> None:
+        """Go on with the job that is here.
+
+        Raises:
+            StorageError: There is none, or it cannot be read.
+            SpecError: It is another; every difference is named.
+        """
+        path = self.path / JOB
+        if not path.exists():
+            raise StorageError(f"{self.path} holds no run to resume; leave --resume out, or correct --out")
+        try:
+            earlier = Job.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StorageError(
+                f"{path} cannot be read as the job that was begun; leave --resume out to begin anew"
+            ) from error
+        named = earlier.differences(job)
+        if named:
+            more = f", and {len(named) - _MAX_DIFFERENCES} more" if len(named) > _MAX_DIFFERENCES else ""
+            raise SpecError(
+                f"the run in {self.path} is another job: {'; '.join(named[:_MAX_DIFFERENCES])}{more}; "
+                "give the same flags to resume it, or leave --resume out to begin anew"
+            )
+
+    def _move_aside(self) -> Path | None:
+        present = [name for name in _OF_A_RUN if (self.path / name).exists()]
+        if not present:
+            return None
+        number = 1
+        while (self.path / "earlier" / str(number)).exists():
+            number += 1
+        place = self.path / "earlier" / str(number)
+        place.mkdir(parents=True)
+        for name in present:
+            (self.path / name).rename(place / name)
+        return place
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[RunFolder]:
+    """Make a run's folder and hold it against every other run.
+
+    Yields:
+        The folder. If it was made here and nothing came into it, it is gone again afterwards.
+
+    Raises:
+        StorageError: Another run holds it, it holds files that are no run's, or the disk refused.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _refuse_strangers(path)
+        descriptor = _lock(path / LOCK)
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        yield RunFolder(path)
+    finally:
+        _remove_if_unused(path)
+        os.close(descriptor)
+
+
+def _refuse_strangers(path: Path) -> None:
+    names = {entry.name for entry in path.iterdir()}
+    if names and LOCK not in names:
+        raise StorageError(
+            f"{path} holds files that are no run of Trunkline ({min(names)}); choose an empty or a new folder"
+        )
+
+
+def _lock(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StorageError(
+                f"another run is using {path.parent}; wait for its end, or choose another folder (--out)"
+            ) from None
+        os.close(descriptor)  # its last user removed the file just now
+
+
+def _remove_if_unused(path: Path) -> None:
+    if [entry.name for entry in path.iterdir()] == [LOCK]:
+        (path / LOCK).unlink()
+        path.rmdir()
+
+
+def _refused(path: Path, error: OSError) -> StorageError:
+    remedy = (
+        "free space, or choose another folder (--out)"
+        if error.errno == errno.ENOSPC
+        else "choose another folder (--out), or correct its permissions"
+    )
+    return StorageError(f"{path} cannot be the run's folder: {error.strerror}; {remedy}")
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        parts = value.items()
+    elif isinstance(value, list) and value:
+        parts = {str(index): part for index, part in enumerate(value)}.items()
+    else:
+        return {path: value}
+    found: dict[str, Any] = {}
+    for name, part in parts:
+        found |= _flat(part, f"{path}.{name}" if path else name)
+    return found
