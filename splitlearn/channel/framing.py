@@ -49,8 +49,8 @@ def handshake_body(frame: Frame, *, kind: Kind, direction: Direction, terms: Ter
     body = bytes(frame.body[:MAX_HANDSHAKE_BODY_BYTES])
     if bytes(frame.header) != handshake_header(kind, direction, terms, body_bytes=len(body)):
         raise MalformedHandshakeError(
-            f"a handshake body of {len(frame.body)} bytes, announced as {envelope.body_bytes}, is longer than "
-            f"{MAX_HANDSHAKE_BODY_BYTES}, or its envelope has fields that only sealed frames have"
+            f"a handshake body of {len(frame.body)} bytes, announced as {envelope.body_bytes}, is above "
+            f"the limit of {MAX_HANDSHAKE_BODY_BYTES}, or its envelope has fields that only sealed frames have"
         )
     return body
 
