@@ -50,7 +50,7 @@ def handshake_body(frame: Frame, *, kind: Kind, direction: Direction, terms: Ter
     if bytes(frame.header) != handshake_header(kind, direction, terms, body_bytes=len(body)):
         raise MalformedHandshakeError(
             f"a handshake body of {len(frame.body)} bytes, announced as {envelope.body_bytes}, is above "
-            f"the limit of {MAX_HANDSHAKE_BODY_BYTES}, or its envelope has fields that only sealed frames have"
+            f"the limit of {MAX_HANDSHAKE_BODY_BYTES}, or its envelope has fields of sealed frames"
         )
     return body
 
