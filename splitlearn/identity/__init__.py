@@ -4,6 +4,12 @@ Nothing here opens a connection or reads a clock: ``now`` is passed in. Importab
 needs no torch. The byte layouts are normative in ``docs/protocol.md``.
 """
 
+from splitlearn.identity.admission import (
+    LOGIN_CONTEXTS,
+    Invitation,
+    enrolment_statement,
+    login_statement,
+)
 from splitlearn.identity.certificate import MAX_CERTIFICATE_BYTES, Certificate, CertificateKind
 from splitlearn.identity.errors import (
     ExpiredCertificateError,
@@ -12,6 +18,7 @@ from splitlearn.identity.errors import (
     InvalidKeyError,
     KeyMismatchError,
     MalformedCertificateError,
+    MalformedInvitationError,
     MalformedKeyFileError,
     MalformedRevocationListError,
     MalformedSpecSignatureError,
@@ -34,6 +41,7 @@ from splitlearn.identity.trust import DEFAULT_TOLERANCE_SECONDS, TrustStore
 
 __all__ = [
     "DEFAULT_TOLERANCE_SECONDS",
+    "LOGIN_CONTEXTS",
     "MAX_CERTIFICATE_BYTES",
     "SIGNATURE_BYTES",
     "Certificate",
@@ -47,8 +55,10 @@ __all__ = [
     "FingerprintError",
     "Identity",
     "InvalidKeyError",
+    "Invitation",
     "KeyMismatchError",
     "MalformedCertificateError",
+    "MalformedInvitationError",
     "MalformedKeyFileError",
     "MalformedRevocationListError",
     "MalformedSpecSignatureError",
@@ -66,7 +76,9 @@ __all__ = [
     "WrongKindError",
     "WrongNameError",
     "encode_name",
+    "enrolment_statement",
     "is_name",
+    "login_statement",
     "sign_spec",
     "verify_spec",
 ]

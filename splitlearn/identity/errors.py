@@ -18,6 +18,7 @@
     ├── KeyMismatchError               a certificate is not for the key that lies beside it
     ├── MalformedSpecSignatureError    bytes that are no signature of a job specification
     ├── FingerprintError               text that is no fingerprint, or the fingerprint of another root
+    ├── MalformedInvitationError       text that is no invitation, or was cut short
     ├── ExposedKeyFileError            others may read the root's file
     └── MalformedKeyFileError          the file does not hold a federation root
 """
@@ -113,6 +114,12 @@ class FingerprintError(IdentityError):
     """A fingerprint was mistyped, or is that of another federation root."""
 
     code = "fingerprint"
+
+
+class MalformedInvitationError(IdentityError):
+    """Text is no invitation, or was mistyped or cut short on its way."""
+
+    code = "malformed_invitation"
 
 
 class ExposedKeyFileError(IdentityError):

@@ -29,7 +29,9 @@ class Context(StrEnum):
     JOB_SPEC = "trunkline/job-spec/v1"
     HANDSHAKE_SILO = "trunkline/handshake/v1/silo"
     HANDSHAKE_WORKER = "trunkline/handshake/v1/worker"
+    ENROLMENT = "trunkline/enrolment/v1"
     AGENT_LOGIN = "trunkline/agent-login/v1"
+    WORKER_LOGIN = "trunkline/worker-login/v1"
 
 
 def signed_bytes(context: Context, message: bytes) -> bytes:
