@@ -239,7 +239,7 @@ class Exchange:
             self._judge(error, was_established=was_established)
 
     def _take(self, data: bytes | bytearray | memoryview) -> None:
-        self.protocol.receive_data(data)
+        self.protocol.receive_whole(data)
         self.traffic.count(len(data), self.protocol.phase)
         self._to_write.set()
 
@@ -286,4 +286,6 @@ class Exchange:
                 async with self._changed:
                     self._changed.notify_all()
         except LinkError:
-            await link.close()  # the reader learns of it there
+            pass
+        finally:
+            await link.close()  # the reader learns there of whatever ended this

@@ -124,6 +124,19 @@ class Conversation(ABC):
             self.connection_lost()
             raise
 
+    def receive_whole(self, frames: bytes | bytearray | memoryview) -> None:
+        """Take in what a link delivered at once: whole frames. Else as :meth:`receive_data`.
+
+        Raises:
+            FrameError: The last frame says that it is longer. Its sender would wait with us for the rest.
+        """
+        self.receive_data(frames)
+        try:
+            self._decoder.finish()
+        except WireError:
+            self.connection_lost()
+            raise
+
     def send(self, message: Message) -> None:
         """Say something; it is delivered on this connection or a later one.
 

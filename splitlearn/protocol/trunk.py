@@ -63,8 +63,10 @@ class TrunkProtocol(Conversation):
         self._entropy = entropy
         self._seen = SeenHandshakes()
         self._handshake: TrunkHandshake | None = None
+        self._due = Kind.HELLO
 
     def _begin_handshake(self, now: datetime) -> None:
+        self._due = Kind.HELLO
         self._handshake = TrunkHandshake(
             self.terms,
             identity=self._identity,
@@ -78,10 +80,12 @@ class TrunkProtocol(Conversation):
     def _receive_handshake(self, frame: Frame) -> None:
         if self._handshake is None:
             raise LocalProtocolError("bytes were received before connection_made")
-        if self._session is not None:
-            raise UnexpectedKindError("a handshake frame inside a finished session")
-        if frame.envelope.kind is Kind.HELLO:
+        kind = frame.envelope.kind
+        if self._session is not None or kind is not self._due:
+            raise UnexpectedKindError(f"a handshake frame {kind.name} in the wrong place")
+        if kind is Kind.HELLO:
             self._outgoing.append(self._handshake.receive_hello(frame))
+            self._due = Kind.CONFIRM
         else:
             self._establish(self._handshake.receive_confirm(frame))
 
