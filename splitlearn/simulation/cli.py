@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from splitlearn.errors import TrunklineError
 from splitlearn.simulation import exit_codes
@@ -295,7 +296,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        _complain("cancelled by Ctrl-C")
+        typer.echo("Cancelled by Ctrl-C.", err=True)
         sys.exit(exit_codes.INTERRUPTED)
 
 
@@ -317,16 +318,15 @@ def _run(options: DemoOptions, *, verbose: bool) -> int:
         try:
             return _run_and_report(options, interruption, verbose=verbose)
         except KeyboardInterrupt:
-            _complain("cancelled")
+            typer.echo("Cancelled.", err=True)
             return exit_codes.of_signal(interruption.signum or signal.SIGINT)
 
 
 def _run_and_report(options: DemoOptions, interruption: Interruption, *, verbose: bool) -> int:
-    from rich.console import Console  # noqa: PLC0415 - torch takes seconds to load
-
-    from splitlearn.simulation.demo import quiet_libraries, run_demo  # noqa: PLC0415
-    from splitlearn.simulation.display import choose_display  # noqa: PLC0415
-    from splitlearn.simulation.report import print_report  # noqa: PLC0415
+    with interruption.waits():  # torch takes seconds to load
+        from splitlearn.simulation.demo import quiet_libraries, run_demo  # noqa: PLC0415
+        from splitlearn.simulation.display import choose_display  # noqa: PLC0415
+        from splitlearn.simulation.report import print_report  # noqa: PLC0415
 
     console = Console(highlight=False)
     with nullcontext() if verbose else quiet_libraries():
@@ -341,7 +341,10 @@ def _run_and_report(options: DemoOptions, interruption: Interruption, *, verbose
 def _complain_of(outcome: "DemoOutcome", *, verbose: bool) -> None:
     fault = outcome.fault
     assert fault is not None
-    _complain(fault.message)
+    if outcome.status == "cancelled":
+        typer.echo(f"{fault.message}.", err=True)
+    else:
+        _complain(fault.message)
     if fault.cause is not None:
         if verbose:
             typer.echo("".join(traceback.format_exception(fault.cause)), err=True)

@@ -97,10 +97,11 @@ class _Demo:
 
     def run(self) -> DemoOutcome:
         try:
-            torch.set_num_threads(self._options.threads)
             if self._options.json_path is not None:
                 refuse_unwritable(self._options.json_path)
                 self._json_path = self._options.json_path
+            self._interruption.check()
+            torch.set_num_threads(self._options.threads)
             outcome = self._run()
         except _ENDS as error:
             outcome = self._ended_by(error)
@@ -131,7 +132,9 @@ class _Demo:
         last_round = self._begin(folder, inputs, federation)
         self._display.begin(inputs, last_round=last_round)
         with self._interruption.calls(federation.cancel):
+            self._interruption.check()
             self._result = federation.run(resume=self._options.resume)
+        self._interruption.check()
         if self._options.centralised:
             self._reference = self._run_reference(folder, inputs)
 
@@ -162,7 +165,7 @@ class _Demo:
         if signum is not None or not isinstance(error, Exception):
             code = exit_codes.INTERRUPTED if signum is None else exit_codes.of_signal(signum)
             name = "SIGTERM" if code == exit_codes.TERMINATED else "Ctrl-C"
-            return self._outcome("cancelled", Fault("cancelled", f"cancelled by {name}", code))
+            return self._outcome("cancelled", Fault("cancelled", f"Cancelled by {name}", code))
         if isinstance(error, TrunklineError):
             return self._outcome("failed", Fault.of(error))
         fault = Fault("bug", f"{type(error).__name__}: {error}", exit_codes.BUG, cause=error)

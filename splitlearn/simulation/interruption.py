@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -39,21 +39,19 @@ class Interruption:
 
     @contextmanager
     def calls(self, cancel: Callable[[], None]) -> Iterator[None]:
-        """Within, the first signal calls ``cancel`` where an exception would do damage: in an event loop.
-
-        Raises:
-            KeyboardInterrupt: At the end, if a signal came.
-        """
+        """Within, the first signal calls ``cancel`` where an exception would do damage: in an event loop."""
         self._cancel = cancel
         try:
-            self.check()
             yield
         finally:
             self._cancel = None
-        self.check()
+
+    def waits(self) -> AbstractContextManager[None]:
+        """Within, the first signal does nothing; for imports, which an exception leaves half done."""
+        return self.calls(lambda: None)
 
     def check(self) -> None:
-        """Notice a signal that came while a call was asked for.
+        """Notice a signal that came while it was to call, or to wait.
 
         Raises:
             KeyboardInterrupt: If one came.

@@ -6,6 +6,7 @@ that its result is that of a run which nobody disturbed.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,7 +154,8 @@ class RunRecord:
             _write(temporary, self._rounds, mode="wb")
             temporary.replace(self._path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise self._unwritable(error) from error
 
     def _finish(self, round_number: int) -> None:

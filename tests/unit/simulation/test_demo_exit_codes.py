@@ -1,0 +1,35 @@
+"""The page about exit codes is what the commands do."""
+
+import re
+from pathlib import Path
+
+from splitlearn import errors
+from splitlearn.simulation import exit_codes
+
+PAGE = Path(__file__).parents[3] / "docs" / "exit-codes.md"
+ROWS = {
+    int(code): set(re.findall(r"`([a-z]+)`", words))
+    for code, words in re.findall(r"^\| (\d+) \| ?([^|]*) \|", PAGE.read_text(), flags=re.MULTILINE)
+}
+
+
+def test_the_page_lists_every_error_of_the_tree() -> None:
+    tree = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, errors.TrunklineError)
+        and kind is not errors.TrunklineError
+    ]
+    by_code: dict[int, set[str]] = {}
+    for kind in tree:
+        by_code.setdefault(kind.exit_code, set()).add(kind.code)
+    own = {exit_codes.OK, exit_codes.BUG, exit_codes.INTERRUPTED, exit_codes.TERMINATED}
+    assert {code: words for code, words in ROWS.items() if code not in own} == by_code
+
+
+def test_the_page_lists_what_is_no_error_of_the_tree() -> None:
+    assert ROWS[exit_codes.OK] == set()
+    assert ROWS[exit_codes.BUG] == {"bug"}
+    assert ROWS[exit_codes.INTERRUPTED] == ROWS[exit_codes.TERMINATED] == {"cancelled"}
+    assert (exit_codes.INTERRUPTED, exit_codes.TERMINATED) == (130, 143)
