@@ -203,7 +203,7 @@ def demo(
             help="Peak: warm-up over a twentieth of the steps, then a cosine down to a tenth of it.",
             rich_help_panel=_TRAINING,
         ),
-    ] = 3e-3,
+    ] = 1e-3,
     max_grad_norm: Annotated[
         float,
         typer.Option(min=0, help="Gradients are clipped to this norm; 0: not.", rich_help_panel=_TRAINING),

@@ -60,7 +60,7 @@ class DemoOptions:
     steps_per_round: int = 40
     batch_size: int = 8
     accumulation_steps: int = 1
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     max_grad_norm: float | None = 1.0
     seed: int = 0
     threads: int = 1

@@ -230,6 +230,9 @@ class Federation:
         if resume:
             self._is_resumed = True
             return self.find_last_round()
+        for artifact in map(self._artifact, (silo.name for silo in self._spec.silos)):
+            if artifact.exists():
+                raise StorageError(f"{artifact} exists already; move it away, or choose another work_dir")
         for party in self._places():
             self._checkpoints(party, last_round=None).clear()
         self._record.begin()

@@ -30,7 +30,7 @@ def report(outcome: DemoOutcome, result: SimulationResult) -> RenderableType:
     """Return the report; fits 80 columns."""
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
-    facts.add_column()
+    facts.add_column(overflow="fold")
     for name, text in _facts(outcome, result):
         facts.add_row(name, Text(text))
     return Group(_silo_table(outcome, result), facts, Padding(Text(_STAYED, style="dim"), (1, 0, 0, 0)))
@@ -38,22 +38,24 @@ def report(outcome: DemoOutcome, result: SimulationResult) -> RenderableType:
 
 def _silo_table(outcome: DemoOutcome, result: SimulationResult) -> Table:
     is_choice = result.accuracy is not None
+    beside = "centra-\nlised" if is_choice else "centralised"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_footer=True)
-    table.add_column("silo", "all", overflow="ellipsis", no_wrap=True, max_width=20)
+    # The only column that may wrap, so that a narrow terminal never cuts a number.
+    table.add_column("silo", "all", overflow="fold", vertical="bottom")
     columns = [
         ("rows", str(sum(silo.report.rows for silo in result.silos))),
-        ("loss first", ""),
-        ("last", ""),
-        ("eval loss", decimal(result.eval_loss, 4)),
-        ("centralised", decimal(outcome.reference.eval_loss if outcome.reference else None, 4)),
+        ("loss\nfirst", ""),
+        ("loss\nlast", ""),
+        ("eval\nloss", decimal(result.eval_loss, 4)),
+        (beside, decimal(outcome.reference.eval_loss if outcome.reference else None, 4)),
     ]
     if is_choice:
         columns += [
             ("accuracy", percent(result.accuracy)),
-            ("centr.", percent(outcome.reference_accuracy)),
+            (beside, percent(outcome.reference_accuracy)),
         ]
     for title, footer in columns:
-        table.add_column(title, footer, justify="right", no_wrap=True)
+        table.add_column(title, footer, justify="right", no_wrap=True, vertical="bottom")
     for silo in result.silos:
         table.add_row(*_silo_cells(outcome, silo, is_choice=is_choice))
     return table
