@@ -203,7 +203,9 @@ class Exchange:
     async def _open_link(self) -> Link | None:
         remaining = self._remaining_seconds()
         try:
-            return await asyncio.wait_for(self._connect(), timeout=remaining)
+            # Not wait_for: before Python 3.12 it may swallow a cancellation, and close() would hang.
+            async with asyncio.timeout(remaining):
+                return await self._connect()
         except TimeoutError as error:
             raise self._given_up() from error
         except LinkError as error:

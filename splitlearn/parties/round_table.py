@@ -5,10 +5,11 @@ import contextlib
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
-from splitlearn.errors import ProtocolError, TrainingError, TrunklineError
+from splitlearn.errors import LocalProtocolError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
+from splitlearn.protocol import State
 from splitlearn.wire import Goodbye, Message, TurnRequest
 
 M = TypeVar("M", bound=Message)
@@ -47,8 +48,19 @@ class RoundTable:
                 await listener
 
     async def send(self, name: str, message: Message) -> None:
-        """Say something to one silo."""
-        await self._exchanges[name].send(message)
+        """Say something to one silo.
+
+        Raises:
+            TrainingError: It has left the job.
+            TrunklineError: Its conversation failed for good.
+        """
+        exchange = self._exchanges[name]
+        try:
+            await exchange.send(message)
+        except LocalProtocolError:
+            if exchange.protocol.state is not State.OVER:
+                raise
+            await self._learn_why_it_left(name)
 
     async def send_all(self, names: Iterable[str], message: Message) -> None:
         """Say the same to several silos."""
@@ -101,6 +113,13 @@ class RoundTable:
                     self._heard.put_nowait((name, message))
         except Exception as error:  # noqa: BLE001 - raised again where the messages are awaited
             self._heard.put_nowait((name, error))
+
+    async def _learn_why_it_left(self, name: str) -> NoReturn:
+        """A silo left while we computed: its goodbye is among what has come, not yet taken."""
+        while True:
+            _, message = await self.next({name})
+            if isinstance(message, Goodbye):
+                raise unexpected(name, message)
 
     async def _hear(self, due: Collection[str]) -> tuple[str, Message]:
         try:

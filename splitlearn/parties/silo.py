@@ -9,13 +9,14 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
-from splitlearn.errors import ProtocolError, TrainingError, TrunklineError
+from splitlearn.errors import LocalProtocolError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
 from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
-from splitlearn.protocol import PhaseRefusedError
+from splitlearn.protocol import PhaseRefusedError, State
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import BatchPlan, EvaluationPlan, RowScore, TokenBatch
 from splitlearn.training import CheckpointStore, SiloTrainer, StepKey
@@ -121,7 +122,7 @@ class SiloParty:
 
     async def _follow(self) -> None:
         last_round = self.checkpoints.last_round() if self.checkpoints else 0
-        await self.exchange.send(Ready(last_round=last_round, served=SERVED_PHASES))
+        await self._send(Ready(last_round=last_round, served=SERVED_PHASES))
         while True:
             message = await self._receive()
             match message:
@@ -136,6 +137,20 @@ class SiloParty:
                     return
                 case _:
                     raise _unexpected(message)
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self.exchange.send(message)
+        except LocalProtocolError:
+            if self.exchange.protocol.state is not State.ENDED:
+                raise
+            await self._learn_why_it_ended()
+
+    async def _learn_why_it_ended(self) -> NoReturn:
+        """The trunk ended the job while we computed: its word is among what has come, not yet taken."""
+        while not isinstance(message := await self._receive(), JobEnd):
+            pass
+        raise _unexpected(message)
 
     async def _receive(self) -> Message:
         message = (await self.exchange.receive()).message
@@ -179,7 +194,7 @@ class SiloParty:
         if self.checkpoints is not None:
             await self.compute(self.checkpoints.save, self.trainer.state(), round_number=round_number)
         self._state_round, self._steps_in_round = round_number, 0
-        await self.exchange.send(RoundSaved(round=round_number))
+        await self._send(RoundSaved(round=round_number))
 
     # Training
 
@@ -200,7 +215,7 @@ class SiloParty:
 
     async def _end_turn(self, totals: _Totals, outcome: Outcome | None) -> None:
         end = TurnEnd(outcome=outcome, loss_sum=totals.loss_sum, num_tokens=totals.num_tokens)
-        await self.exchange.send(end)
+        await self._send(end)
         message = await self._receive()
         if not isinstance(message, TurnResult):
             raise _unexpected(message)
@@ -261,7 +276,7 @@ class SiloParty:
         step.num_sent += 1
         batch = step.batches[index]
         hidden_ND = await self.compute(self.trainer.bottom_forward, batch, step.keys[index])
-        await self.exchange.send(
+        await self._send(
             Activations(
                 phase=Phase.TRAIN,
                 micro_batch=index,
@@ -280,7 +295,7 @@ class SiloParty:
             self.trainer.top_loss_and_grad, to_tensor(message.hidden), step.batches[index], step.keys[index]
         )
         step.loss_sum += loss_sum
-        await self.exchange.send(GradHidden(micro_batch=index, loss_sum=loss_sum, grad=to_array(grad_ND)))
+        await self._send(GradHidden(micro_batch=index, loss_sum=loss_sum, grad=to_array(grad_ND)))
         if step.num_sent < len(step.batches):
             await self._send_activations(step, None)
 
@@ -319,7 +334,7 @@ class SiloParty:
     async def _send_evaluation(self, index: int) -> None:
         batch = self.evaluation.batch(index)
         hidden_ND = await self.compute(self.trainer.evaluate_bottom, batch)
-        await self.exchange.send(
+        await self._send(
             Activations(
                 phase=Phase.EVAL,
                 micro_batch=index,

@@ -69,6 +69,8 @@ class Rules:
         """
         if self.state is State.ENDED and isinstance(message, LATE_MESSAGES):
             return False
+        if self.state is State.OVER and isinstance(message, TrunkMessage):  # on its way when the silo left
+            return False
         if isinstance(message, Activations) and self._ledger is not None and self._ledger.is_stale(message):
             return False
         self._follow(message, position)

@@ -20,6 +20,7 @@ from splitlearn.wire import (
     Activations,
     Direction,
     Envelope,
+    FrameError,
     Goodbye,
     GoodbyeReason,
     GradActivations,
@@ -110,6 +111,27 @@ class TestHandshake:
         [hello] = pair.silo.data_to_send()
         with pytest.raises(UnexpectedKindError):
             pair.trunk.receive_data(hello)
+
+    def test_a_second_hello_or_an_early_confirm_is_the_peers_fault(self, pair: Any) -> None:
+        pair.drop()
+        pair.connect()
+        [hello] = pair.silo.data_to_send()
+        pair.trunk.receive_data(hello)
+        [reply] = pair.trunk.data_to_send()
+        with pytest.raises(UnexpectedKindError, match="HELLO"):
+            pair.trunk.receive_data(hello)
+        pair.silo.receive_data(reply)
+        confirm = pair.silo.data_to_send()[0]
+        pair.trunk.connection_made(pair.now)
+        with pytest.raises(UnexpectedKindError, match="CONFIRM"):
+            pair.trunk.receive_data(confirm)
+
+    def test_a_link_delivers_whole_frames(self, pair: Any) -> None:
+        pair.silo.send(READY)
+        [frame] = pair.silo.data_to_send()
+        with pytest.raises(FrameError, match="ends"):
+            pair.trunk.receive_whole(bytes(frame)[:-1])
+        assert not pair.trunk.is_established
 
     def test_a_sealed_frame_before_the_end_of_it_is_refused(self, pair: Any) -> None:
         pair.silo.send(READY)
@@ -267,6 +289,17 @@ class TestEnd:
         assert received(pair.silo)[-1] == JobEnd(status=JobStatus.CANCELLED)
         say(pair, Goodbye(reason=GoodbyeReason.CANCELLED))
         assert pair.trunk.state is State.OVER
+
+    def test_what_crosses_a_goodbye_is_dropped(self, pair: Any) -> None:
+        say(pair, READY)
+        received(pair.silo)
+        pair.silo.send(Goodbye(reason=GoodbyeReason.FAILED))
+        pair.trunk.send(train_turn())
+        pair.trunk.send(JobEnd(status=JobStatus.FAILED))
+        pair.pump()
+        assert pair.silo.state is State.OVER
+        assert received(pair.silo) == []
+        assert received(pair.trunk)[-1] == Goodbye(reason=GoodbyeReason.FAILED)
 
     def test_nothing_follows_goodbye(self, pair: Any) -> None:
         say(pair, READY, Goodbye(reason=GoodbyeReason.FAILED))
