@@ -32,6 +32,7 @@ class Context(StrEnum):
     ENROLMENT = "trunkline/enrolment/v1"
     AGENT_LOGIN = "trunkline/agent-login/v1"
     WORKER_LOGIN = "trunkline/worker-login/v1"
+    GATEWAY_TICKET = "trunkline/gateway-ticket/v1"
 
 
 def signed_bytes(context: Context, message: bytes) -> bytes:

@@ -34,20 +34,23 @@ class WebsocketLink:
         try:
             await self._connection.send(frame)
         except ConnectionClosed as error:
-            raise LinkError(_reason(error)) from error
+            raise self._explain(error) from error
 
     async def receive(self) -> Buffer:
         """See :class:`~splitlearn.link.interface.Link`."""
         try:
             frame = await self._connection.recv(decode=False)
         except ConnectionClosed as error:
-            raise LinkError(_reason(error)) from error
+            raise self._explain(error) from error
         assert isinstance(frame, bytes)
         return frame
 
     async def close(self) -> None:
         """See :class:`~splitlearn.link.interface.Link`."""
         await self._connection.close()
+
+    def _explain(self, error: ConnectionClosed) -> LinkError:
+        return LinkError(_reason(error))
 
 
 def _reason(error: ConnectionClosed) -> str:

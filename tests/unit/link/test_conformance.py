@@ -3,23 +3,59 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from backend.gateway import Gateway, Role
 from splitlearn.errors import LinkError
-from splitlearn.link import Link, WebsocketListener, connect_websocket, memory_pair
-from splitlearn.wire import Limits
+from splitlearn.link import Link, WebsocketListener, connect_gateway, connect_websocket, memory_pair
+from splitlearn.wire import ENVELOPE_BYTES, Direction, Limits
+from tests.unit.gateway.conftest import frame as gateway_frame
+from tests.unit.gateway.conftest import gateway_settings, silo_ticket, worker_ticket
 
 MAX_FRAME_BYTES = 1 << 20
-Ends = tuple[Link, Link]
+MAX_CONTENT_BYTES = MAX_FRAME_BYTES - ENVELOPE_BYTES
+
+
+def bare(content: bytes, direction: Direction) -> bytes:  # noqa: ARG001 - see enveloped
+    """A frame of a link that carries any bytes."""
+    return content
+
+
+def enveloped(content: bytes, direction: Direction) -> bytes:
+    """A frame of a link that looks at envelopes."""
+    role = Role.SILO if direction is Direction.SILO_TO_TRUNK else Role.WORKER
+    return gateway_frame(role, content)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both ends of a link; the near one is the silo's."""
+
+    near: Link
+    far: Link
+    wrap: Callable[[bytes, Direction], bytes] = bare
+
+    def both_ways(self) -> list[tuple[Link, Link, Direction]]:
+        return [
+            (self.near, self.far, Direction.SILO_TO_TRUNK),
+            (self.far, self.near, Direction.TRUNK_TO_SILO),
+        ]
+
+    def frame(self, content: bytes) -> bytes:
+        """A frame for the near end to send."""
+        return self.wrap(content, Direction.SILO_TO_TRUNK)
+
+
 OpenEnds = Callable[[], AbstractAsyncContextManager[Ends]]
 
 
 @asynccontextmanager
 async def memory_ends() -> AsyncIterator[Ends]:
     near, far = memory_pair(max_queued_frames=4, max_frame_bytes=MAX_FRAME_BYTES)
-    yield near, far
+    yield Ends(near, far)
     await near.close()
 
 
@@ -35,12 +71,25 @@ async def websocket_ends() -> AsyncIterator[Ends]:
     limits = Limits(max_frame_bytes=MAX_FRAME_BYTES)
     async with WebsocketListener(accept, limits=limits) as listener:
         near = await connect_websocket(listener.url, limits=limits)
-        yield near, await answered
+        yield Ends(near, await answered)
         await near.close()
         over.set()
 
 
-@pytest.fixture(params=[memory_ends, websocket_ends])
+@asynccontextmanager
+async def gateway_ends() -> AsyncIterator[Ends]:
+    limits = Limits(max_frame_bytes=MAX_FRAME_BYTES)
+    async with Gateway(gateway_settings(max_frame_bytes=MAX_FRAME_BYTES)) as gateway:
+        near, far = await asyncio.gather(
+            connect_gateway(gateway.url, ticket=silo_ticket(), limits=limits),
+            connect_gateway(gateway.url, ticket=worker_ticket(), limits=limits),
+        )
+        yield Ends(near, far, enveloped)
+        await near.close()
+        await far.close()
+
+
+@pytest.fixture(params=[memory_ends, websocket_ends, gateway_ends])
 def open_ends(request: pytest.FixtureRequest) -> OpenEnds:
     ends: OpenEnds = request.param
     return ends
@@ -51,12 +100,12 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 class TestCarry:
-    @pytest.mark.parametrize("size", [1, 64, 4096, MAX_FRAME_BYTES])
+    @pytest.mark.parametrize("size", [1, 64, 4096, MAX_CONTENT_BYTES])
     def test_keeps_content_and_boundaries_both_ways(self, open_ends: OpenEnds, size: int) -> None:
         async def test() -> None:
-            frames = [bytes([i]) * size for i in range(3)]
-            async with open_ends() as (near, far):
-                for here, there in ((near, far), (far, near)):
+            async with open_ends() as ends:
+                for here, there, direction in ends.both_ways():
+                    frames = [ends.wrap(bytes([i]) * size, direction) for i in range(3)]
                     for frame in frames:
                         await here.send(frame)
                     assert [bytes(await there.receive()) for _ in frames] == frames
@@ -65,29 +114,31 @@ class TestCarry:
 
     def test_carries_any_buffer(self, open_ends: OpenEnds) -> None:
         async def test() -> None:
-            async with open_ends() as (near, far):
-                for buffer in (b"abc", bytearray(b"abc"), memoryview(bytearray(b"abc"))):
-                    await near.send(buffer)
-                    assert bytes(await far.receive()) == b"abc"
+            async with open_ends() as ends:
+                frame = ends.frame(b"abc")
+                for buffer in (frame, bytearray(frame), memoryview(bytearray(frame))):
+                    await ends.near.send(buffer)
+                    assert bytes(await ends.far.receive()) == frame
 
         run(test())
 
     def test_holds_back_a_sender_whose_receiver_is_slow(self, open_ends: OpenEnds) -> None:
         async def test() -> None:
-            async with open_ends() as (near, far):
+            async with open_ends() as ends:
+                frame = ends.frame(bytes(MAX_CONTENT_BYTES))
                 sent = 0
 
                 async def send_many() -> None:
                     nonlocal sent
                     for _ in range(200):
-                        await near.send(bytes(MAX_FRAME_BYTES))
+                        await ends.near.send(frame)
                         sent += 1
 
                 sender = asyncio.create_task(send_many())
                 await asyncio.sleep(0.5)
                 assert sent < 200
                 for _ in range(200):
-                    await far.receive()
+                    await ends.far.receive()
                 await sender
 
         run(test())
@@ -98,25 +149,26 @@ class TestBreak:
     def test_close_is_seen_at_both_ends(self, open_ends: OpenEnds, closer: int) -> None:
         async def test() -> None:
             async with open_ends() as ends:
-                waiting = asyncio.create_task(_receive(ends[1 - closer]))
+                one, other, _ = ends.both_ways()[closer]
+                waiting = asyncio.create_task(_receive(other))
                 await asyncio.sleep(0)
-                await ends[closer].close()
-                await ends[closer].close()
+                await one.close()
+                await one.close()
                 with pytest.raises(LinkError):
                     await waiting
-                for end in ends:
+                for end, _, direction in ends.both_ways():
                     with pytest.raises(LinkError):
                         await end.receive()
                     with pytest.raises(LinkError):
-                        await _send_until_refused(end)
+                        await _send_until_refused(end, ends.wrap(bytes(1024), direction))
 
         run(test())
 
     def test_a_frame_over_the_limit_is_a_link_error(self, open_ends: OpenEnds) -> None:
         async def test() -> None:
-            async with open_ends() as (near, far):
-                with pytest.raises(LinkError, match=r"1048577|larger than|1009"):
-                    await _exchange(near, far, bytes(MAX_FRAME_BYTES + 1))
+            async with open_ends() as ends:
+                with pytest.raises(LinkError, match=r"1048577|1048641|larger than|1009"):
+                    await _exchange(ends.near, ends.far, ends.frame(bytes(MAX_FRAME_BYTES + 1)))
 
         run(test())
 
@@ -146,9 +198,9 @@ async def _receive(link: Link) -> object:
     return await link.receive()
 
 
-async def _send_until_refused(link: Link) -> None:
+async def _send_until_refused(link: Link, frame: bytes) -> None:
     for _ in range(100):
-        await link.send(bytes(1024))
+        await link.send(frame)
         await asyncio.sleep(0)
 
 

@@ -1,0 +1,81 @@
+"""The gateway as a process of its own: ``python -m backend.gateway``."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+
+import structlog
+from pydantic import ValidationError
+
+from backend.gateway.app import Gateway
+from backend.gateway.http_feed import HttpFeed
+from backend.gateway.settings import GatewaySettings
+from splitlearn.errors import SpecError, TrunklineError
+
+
+def main() -> int:
+    """Read the settings from the environment, serve until SIGTERM or SIGINT, and return the exit code.
+
+    0 after a signal; 2 for a wrong setting; 10 when the port is in use (``docs/exit-codes.md``).
+    """
+    configure_logs()
+    try:
+        asyncio.run(run_gateway(read_settings()))
+    except TrunklineError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return error.exit_code
+    return 0
+
+
+def read_settings() -> GatewaySettings:
+    """Return the settings of the environment.
+
+    Raises:
+        SpecError: One is missing or wrong; the message names it.
+    """
+    try:
+        return GatewaySettings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = f"TRUNKLINE_GATEWAY_{'_'.join(str(part) for part in first['loc']).upper()}"
+        raise SpecError(
+            f"the setting {name} is refused: {first['msg']}; correct it and start again"
+        ) from error
+
+
+async def run_gateway(settings: GatewaySettings) -> None:
+    """Serve until a signal asks for the end.
+
+    Raises:
+        LinkError: The address cannot be listened on.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        feed = None
+        if settings.standings_url:
+            secret = settings.standings_token
+            token = secret.get_secret_value() if secret is not None else None
+            feed = await stack.enter_async_context(HttpFeed(settings.standings_url, token=token))
+        else:
+            structlog.get_logger("gateway").warning("standings_from_tickets_only", setting="standings_url")
+        gateway = await stack.enter_async_context(Gateway(settings, feed=feed))
+        await gateway.run(stop)
+
+
+def configure_logs() -> None:
+    """Write every event as one line of JSON to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
