@@ -19,7 +19,7 @@ from backend.db.models.job import (
 )
 from backend.db.models.model import Model
 from backend.db.models.organization import Membership, Organization, Project, Role
-from backend.db.models.party import PartySession, PartyStatus, Silo, Worker
+from backend.db.models.party import Party, PartySession, PartyStatus, Silo, Worker
 from backend.db.models.user import ApiToken, SignInAttempt, TokenKind, User
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Model",
     "Organization",
     "Outcome",
+    "Party",
     "PartyKind",
     "PartySession",
     "PartyStatus",

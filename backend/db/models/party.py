@@ -20,8 +20,8 @@ class PartyStatus(StrEnum):
     REVOKED = "revoked"
 
 
-class PartyColumns:
-    """What silos and workers have in common.
+class Party(Base):
+    """What silos and workers have in common; each is a table of its own.
 
     Attributes:
         name: Unique among the federation's parties of this kind, as in the certificate.
@@ -30,6 +30,8 @@ class PartyColumns:
         boot_id: Of the process that last logged in.
         epoch: Raised whenever another process takes over; never falls.
     """
+
+    __abstract__ = True
 
     id: Mapped[Id]
     name: Mapped[Name] = mapped_column(unique=True)
@@ -49,13 +51,13 @@ class PartyColumns:
         return mapped_column(ForeignKey("organizations.id"), index=True)
 
 
-class Silo(PartyColumns, Base):
+class Silo(Party):
     """An organisation's site that holds data."""
 
     __tablename__ = "silos"
 
 
-class Worker(PartyColumns, Base):
+class Worker(Party):
     """A process with a device that hosts trunks."""
 
     __tablename__ = "workers"

@@ -37,15 +37,15 @@ class TestUpgrade:
 
 
 class TestDowngrade:
-    def test_to_base_removes_every_table(self, database: Database) -> None:
-        downgrade(database, revision="base")
-        assert _tables(database) == set()
+    def test_to_base_removes_every_table(self, fresh_database: Database) -> None:
+        downgrade(fresh_database, revision="base")
+        assert _tables(fresh_database) == set()
 
-    def test_and_upgrade_restores_every_table(self, database: Database) -> None:
-        downgrade(database, revision="base")
-        upgrade(database)
-        check_schema(database)
-        assert _tables(database) == set(Base.metadata.tables)
+    def test_and_upgrade_restores_every_table(self, fresh_database: Database) -> None:
+        downgrade(fresh_database, revision="base")
+        upgrade(fresh_database)
+        check_schema(fresh_database)
+        assert _tables(fresh_database) == set(Base.metadata.tables)
 
 
 class TestCheckSchema:
@@ -53,11 +53,11 @@ class TestCheckSchema:
         with pytest.raises(SchemaVersionError, match="trunkline db upgrade"):
             check_schema(empty_database)
 
-    def test_refuses_a_newer_database(self, database: Database) -> None:
-        with database.write() as session:
+    def test_refuses_a_newer_database(self, fresh_database: Database) -> None:
+        with fresh_database.write() as session:
             session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         with pytest.raises(SchemaVersionError, match=r"9999.*newer version"):
-            check_schema(database)
+            check_schema(fresh_database)
 
     def test_says_where_an_unreachable_server_is_and_hides_its_password(self) -> None:
         database = Database("postgresql://trunkline:secret@127.0.0.1:1/trunkline")

@@ -1,0 +1,117 @@
+"""The web application: routes, limits, and one form for every error."""
+
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from backend.audit.api import router as audit_router
+from backend.auth.api import router as auth_router
+from backend.db.models import PartyKind
+from backend.errors import (
+    ApiError,
+    ErrorBody,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    TooLargeError,
+)
+from backend.federation.api import router as federation_router
+from backend.health import router as health_router
+from backend.organizations.api import router as organizations_router
+from backend.parties.admission_api import router as admission_router
+from backend.parties.api import make_router as make_party_router
+from backend.server import Server
+from backend.users.api import router as users_router
+from splitlearn.errors import TrunklineError
+
+API_PREFIX = "/api/v1"
+_MAX_NAMED_FIELDS = 10
+_log = structlog.get_logger("backend")
+
+
+def create_app(server: Server) -> FastAPI:
+    """Return the application over an opened world; it owns no resource of its own."""
+    app = FastAPI(
+        title="Trunkline control plane",
+        version="1",
+        description="Every error has the same form: code, message, remedy.",
+        generate_unique_id_function=_operation_id,
+        max_body_size=server.settings.max_body_bytes,
+        redoc_url=None,
+        telemetry=None,
+    )
+    app.state.server = server
+    app.include_router(health_router)
+    api = APIRouter(prefix=API_PREFIX)
+    for router in (
+        auth_router,
+        users_router,
+        organizations_router,
+        federation_router,
+        *(make_party_router(kind) for kind in PartyKind),
+        admission_router,
+        audit_router,
+    ):
+        api.include_router(router)
+    app.include_router(api)
+    _add_error_handlers(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def refuse(_request: Request, error: ApiError) -> JSONResponse:
+        return _answer(error)
+
+    @app.exception_handler(TrunklineError)
+    async def refuse_input(_request: Request, error: TrunklineError) -> JSONResponse:
+        body = ErrorBody(code=error.code, message=error.message)
+        return JSONResponse(body.model_dump(), status_code=InvalidRequestError.status)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_fields(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return _answer(InvalidRequestError("; ".join(_sentences(error))))
+
+    @app.exception_handler(HTTPException)
+    async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
+        return _answer_http(request, error)
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, error: Exception) -> JSONResponse:
+        _log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
+        return _answer(InternalError("the server failed to answer; the log has the cause"))
+
+
+def _answer(error: ApiError) -> JSONResponse:
+    headers: dict[str, str] = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.status == 401:  # noqa: PLR2004 - RFC 9110, section 11.6.1 asks for this header
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error.body().model_dump(), status_code=error.status, headers=headers)
+
+
+def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
+    if error.status_code == TooLargeError.status:
+        limit = request.app.state.server.settings.max_body_bytes
+        return _answer(TooLargeError(f"the body is larger than {limit} bytes"))
+    if error.status_code == NotFoundError.status:
+        return _answer(NotFoundError(f"there is no {request.url.path[:200]!r} here"))
+    body = ErrorBody(code="http", message=str(error.detail))
+    return JSONResponse(body.model_dump(), status_code=error.status_code, headers=dict(error.headers or {}))
+
+
+def _sentences(error: RequestValidationError) -> list[str]:
+    details: list[dict[str, Any]] = list(error.errors())
+    sentences = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in details]
+    left = len(sentences) - _MAX_NAMED_FIELDS
+    return sentences[:_MAX_NAMED_FIELDS] + ([f"and {left} more"] if left > 0 else [])

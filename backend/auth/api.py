@@ -1,0 +1,109 @@
+"""Signing in and out, one's own password and tokens."""
+
+import uuid
+
+from fastapi import APIRouter, Request, status
+
+from backend.auth import service
+from backend.auth.callers import Reader, address_of
+from backend.auth.errors import (
+    SignInThrottledError,
+    TokenLifetimeError,
+    TokenRoleError,
+    WhichOrganizationError,
+    WrongCredentialsError,
+)
+from backend.auth.repository import tokens_of
+from backend.auth.schemas import (
+    ChangePasswordBody,
+    CreatedTokenAnswer,
+    CreateTokenBody,
+    MeAnswer,
+    SignInAnswer,
+    SignInBody,
+    TokenAnswer,
+)
+from backend.db.models import Organization
+from backend.errors import EVERYWHERE, SIGNED_IN, NotFoundError, UnavailableError, documented
+from backend.schemas import Page
+from backend.server import ServerDep
+
+router = APIRouter(tags=["auth"])
+_SIGN_IN = (SignInThrottledError, WrongCredentialsError, UnavailableError)
+
+
+@router.post("/sign-in", responses=documented(*EVERYWHERE, *_SIGN_IN, WhichOrganizationError))
+def sign_in(server: ServerDep, request: Request, body: SignInBody) -> SignInAnswer:
+    """Exchange name and password for a token."""
+    credentials = service.Credentials(
+        name=body.name,
+        password=body.password.get_secret_value(),
+        organization=body.organization,
+        address=address_of(request),
+    )
+    signed_in = service.sign_in(server, credentials)
+    return SignInAnswer(
+        token=signed_in.token,
+        expires_at=signed_in.row.expires_at,
+        name=body.name,
+        organization=signed_in.organization,
+        role=signed_in.row.role,
+    )
+
+
+@router.post("/sign-out", status_code=status.HTTP_204_NO_CONTENT, responses=documented(*SIGNED_IN))
+def sign_out(server: ServerDep, caller: Reader) -> None:
+    """End the token that this request came with."""
+    service.sign_out(server, caller)
+
+
+@router.get("/me", responses=documented(*SIGNED_IN))
+def show_me(server: ServerDep, caller: Reader) -> MeAnswer:
+    """Show who you are here, and what you may do."""
+    with server.database.read() as session:
+        organization = session.get_one(Organization, caller.organization_id)
+        return MeAnswer(
+            name=caller.name,
+            organization=organization.name,
+            role=caller.role,
+            permissions=sorted(caller.permissions),
+        )
+
+
+@router.post(
+    "/me/password", status_code=status.HTTP_204_NO_CONTENT, responses=documented(*SIGNED_IN, *_SIGN_IN)
+)
+def change_password(server: ServerDep, caller: Reader, body: ChangePasswordBody) -> None:
+    """Change your password; all your sign-ins and tokens end, this one too."""
+    current, new = body.current.get_secret_value(), body.new.get_secret_value()
+    service.change_password(server, caller, current=current, new=new)
+
+
+@router.get("/tokens", responses=documented(*SIGNED_IN))
+def list_tokens(server: ServerDep, caller: Reader) -> Page[TokenAnswer]:
+    """List your API tokens."""
+    with server.database.read() as session:
+        rows = tokens_of(session, caller.membership_id)
+        return Page(items=[TokenAnswer.model_validate(row) for row in rows])
+
+
+@router.post(
+    "/tokens",
+    status_code=status.HTTP_201_CREATED,
+    responses=documented(*SIGNED_IN, TokenLifetimeError, TokenRoleError),
+)
+def create_token(server: ServerDep, caller: Reader, body: CreateTokenBody) -> CreatedTokenAnswer:
+    """Make an API token for a program; it is shown this once."""
+    token, row = service.create_token(server, caller, body)
+    shown = TokenAnswer.model_validate(row)
+    return CreatedTokenAnswer(token=token, **shown.model_dump())
+
+
+@router.delete(
+    "/tokens/{token_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=documented(*SIGNED_IN, NotFoundError),
+)
+def revoke_token(server: ServerDep, caller: Reader, token_id: uuid.UUID) -> None:
+    """Revoke one of your API tokens, at once."""
+    service.revoke_token(server, caller, token_id)

@@ -1,0 +1,83 @@
+"""Queries of users' tokens and of failed sign-ins."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from backend.db.models import ApiToken, Membership, Organization, SignInAttempt, TokenKind, User
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOwner:
+    """A token, and whose it is."""
+
+    token: ApiToken
+    membership: Membership
+    user: User
+
+
+def find_api_token(session: Session, digest: bytes) -> TokenOwner | None:
+    """Return the token of this digest with its owner."""
+    query = (
+        select(ApiToken, Membership, User)
+        .join(Membership, ApiToken.membership_id == Membership.id)
+        .join(User, Membership.user_id == User.id)
+        .where(ApiToken.digest == digest)
+    )
+    row = session.execute(query).one_or_none()
+    return None if row is None else TokenOwner(*row)
+
+
+def find_user(session: Session, name: str) -> User | None:
+    """Return the user of this name."""
+    return session.scalars(select(User).where(User.name == name)).one_or_none()
+
+
+def memberships_of(session: Session, user_id: uuid.UUID) -> Sequence[tuple[Membership, Organization]]:
+    """Return a user's memberships, in the order in which they began."""
+    query = (
+        select(Membership, Organization)
+        .join(Organization, Membership.organization_id == Organization.id)
+        .where(Membership.user_id == user_id)
+        .order_by(Membership.created_at)
+    )
+    return [(membership, organization) for membership, organization in session.execute(query)]
+
+
+def tokens_of(session: Session, membership_id: uuid.UUID) -> Sequence[ApiToken]:
+    """Return a member's API tokens, oldest first; sign-ins are left out."""
+    query = (
+        select(ApiToken)
+        .where(ApiToken.membership_id == membership_id, ApiToken.kind == TokenKind.API)
+        .order_by(ApiToken.created_at)
+    )
+    return session.scalars(query).all()
+
+
+def forget_tokens_of_user(session: Session, user_id: uuid.UUID) -> None:
+    """Delete all sign-ins and API tokens of a user."""
+    memberships = select(Membership.id).where(Membership.user_id == user_id)
+    session.execute(delete(ApiToken).where(ApiToken.membership_id.in_(memberships)))
+
+
+def forget_expired_tokens(session: Session, *, now: datetime) -> None:
+    """Delete what is of no use any more."""
+    session.execute(delete(ApiToken).where(ApiToken.expires_at <= now))
+
+
+def attempts(session: Session, keys: Sequence[bytes]) -> dict[bytes, SignInAttempt]:
+    """Return what is known of these throttled keys, locked until the transaction ends."""
+    query = select(SignInAttempt).where(SignInAttempt.key.in_(keys)).order_by(SignInAttempt.key)
+    return {row.key: row for row in session.scalars(query.with_for_update())}
+
+
+def forget_attempts(session: Session, *, before: datetime) -> None:
+    """Delete failed sign-ins that are too long ago to matter."""
+    session.execute(
+        delete(SignInAttempt).where(SignInAttempt.since < before, SignInAttempt.blocked_until.is_(None))
+    )
+    session.execute(delete(SignInAttempt).where(SignInAttempt.blocked_until < before))

@@ -1,0 +1,75 @@
+"""Sign-in and tokens in the API."""
+
+import uuid
+from datetime import datetime
+
+from pydantic import Field, SecretStr
+
+from backend.auth.passwords import MAX_PASSWORD, MIN_PASSWORD
+from backend.auth.permissions import Permission
+from backend.db.models import Role
+from backend.schemas import Answer, Body, Name
+
+
+class SignInBody(Body):
+    """A user's name and password."""
+
+    name: str = Field(min_length=1, max_length=64)
+    password: SecretStr = Field(min_length=1, max_length=MAX_PASSWORD)
+    organization: Name | None = Field(default=None, description="Needed by who belongs to several.")
+
+
+class SignInAnswer(Answer):
+    """A token for the header ``Authorization: Bearer TOKEN``; it is shown this once."""
+
+    token: str
+    expires_at: datetime
+    name: str
+    organization: str
+    role: Role
+
+
+class MeAnswer(Answer):
+    """The caller as the server sees it."""
+
+    name: str
+    organization: str
+    role: Role
+    permissions: list[Permission]
+
+
+class ChangePasswordBody(Body):
+    """The caller's old and new password."""
+
+    current: SecretStr = Field(min_length=1, max_length=MAX_PASSWORD)
+    new: SecretStr = Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)
+
+
+class CreateTokenBody(Body):
+    """An API token to be made.
+
+    Attributes:
+        name: For people: what it is used by.
+        role: The most it may do; the caller's role if left out.
+        valid_days: Its life; the server's default if left out.
+    """
+
+    name: Name
+    role: Role | None = None
+    valid_days: int | None = Field(default=None, ge=1, le=3650)
+
+
+class TokenAnswer(Answer):
+    """An API token without its secret."""
+
+    id: uuid.UUID
+    name: str
+    role: Role
+    created_at: datetime
+    expires_at: datetime
+
+
+class CreatedTokenAnswer(TokenAnswer):
+    """A new API token; ``token`` is shown this once."""
+
+    token: str

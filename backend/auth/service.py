@@ -1,0 +1,223 @@
+"""Signing in, and tokens."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from backend.audit import Actor, record
+from backend.auth.callers import UserCaller
+from backend.auth.errors import (
+    TokenLifetimeError,
+    TokenRoleError,
+    WhichOrganizationError,
+    WrongCredentialsError,
+)
+from backend.auth.permissions import PERMISSIONS
+from backend.auth.repository import (
+    find_user,
+    forget_expired_tokens,
+    forget_tokens_of_user,
+    memberships_of,
+    tokens_of,
+)
+from backend.auth.schemas import CreateTokenBody
+from backend.auth.throttle import count_attempt, forgive
+from backend.auth.tokens import TokenPrefix, new_token, token_digest
+from backend.db.models import ApiToken, Membership, Organization, Outcome, Role, TokenKind, User
+from backend.errors import NotFoundError
+from backend.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What somebody typed, and where."""
+
+    name: str
+    password: str
+    organization: str | None
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A new sign-in; the token is shown once."""
+
+    token: str
+    row: ApiToken
+    organization: str
+
+
+def sign_in(server: Server, credentials: Credentials) -> SignedIn:
+    """Check a password and return a token.
+
+    Three steps: count, hash without holding the database, decide.
+
+    Raises:
+        SignInThrottledError: Too many failures.
+        WrongCredentialsError: Wrong, whatever it is that is wrong.
+        WhichOrganizationError: Right, but of several organisations.
+    """
+    name, address = credentials.name, credentials.address
+    with server.database.write() as session:
+        count_attempt(session, server.settings, name=name, address=address, now=server.now())
+        user = find_user(session, name)
+        stored = user.password_hash if user and user.disabled_at is None else None
+    right = server.passwords.verify(credentials.password, stored)
+    with server.database.write() as session:
+        if user is None or not right:
+            _refuse(session, server, credentials, user=user)
+        forgive(session, server.settings, name=name, address=address)
+        assert user is not None
+        return _open_session(session, server, credentials, user)
+
+
+def change_password(server: Server, caller: UserCaller, *, current: str, new: str) -> None:
+    """Change the caller's password; all its other sign-ins and tokens end.
+
+    Raises:
+        SignInThrottledError: Too many wrong ones.
+        WrongCredentialsError: The current password is wrong.
+    """
+    with server.database.write() as session:
+        count_attempt(session, server.settings, name=caller.name, address=caller.address, now=server.now())
+        user = find_user(session, caller.name)
+        assert user is not None
+    if not server.passwords.verify(current, user.password_hash):
+        raise WrongCredentialsError("the current password is wrong")
+    hashed = server.passwords.hash(new)
+    with server.database.write() as session:
+        forgive(session, server.settings, name=caller.name, address=caller.address)
+        set_password(session, session.get_one(User, user.id), hashed)
+        _record(session, server, caller, action="change_password", subject=("user", caller.name))
+
+
+def set_password(session: Session, user: User, hashed: str) -> None:
+    """Store another password; sign-ins and tokens made with the old one end."""
+    user.password_hash = hashed
+    forget_tokens_of_user(session, user.id)
+
+
+def create_token(server: Server, caller: UserCaller, body: CreateTokenBody) -> tuple[str, ApiToken]:
+    """Make an API token of the caller.
+
+    Raises:
+        TokenLifetimeError: It would live too long.
+        TokenRoleError: It would exceed its owner.
+    """
+    settings = server.settings
+    days = body.valid_days or min(settings.api_token_days, settings.max_api_token_days)
+    if days > settings.max_api_token_days:
+        raise TokenLifetimeError(
+            f"a token of {days} days was asked for; this server allows {settings.max_api_token_days}"
+        )
+    role = body.role or caller.role
+    if not PERMISSIONS[role] <= caller.permissions:
+        raise TokenRoleError(f"the role {role.value!r} may do more than this caller")
+    with server.database.write() as session:
+        token, row = _new_row(
+            server, caller.membership_id, TokenKind.API, role=role, name=body.name, life=timedelta(days=days)
+        )
+        session.add(row)
+        _record(session, server, caller, action="create_token", subject=("token", body.name), days=days)
+    return token, row
+
+
+def revoke_token(server: Server, caller: UserCaller, token_id: uuid.UUID) -> None:
+    """Delete one of the caller's API tokens.
+
+    Raises:
+        NotFoundError: The caller has none of this id.
+    """
+    with server.database.write() as session:
+        found = [row for row in tokens_of(session, caller.membership_id) if row.id == token_id]
+        if not found:
+            raise NotFoundError(f"you have no API token {token_id}")
+        session.delete(found[0])
+        _record(session, server, caller, action="revoke_token", subject=("token", found[0].name))
+
+
+def sign_out(server: Server, caller: UserCaller) -> None:
+    """Delete the very token that the caller came with."""
+    with server.database.write() as session:
+        row = session.get(ApiToken, caller.token_id)
+        if row is not None:
+            session.delete(row)
+        _record(session, server, caller, action="sign_out", subject=("user", caller.name))
+
+
+def _refuse(session: Session, server: Server, credentials: Credentials, *, user: User | None) -> None:
+    # A name that nobody has may be a password typed into the wrong field: it is not written down.
+    memberships = memberships_of(session, user.id) if user else []
+    actor = Actor("anonymous", "unknown", credentials.address, memberships[0][1].id if memberships else None)
+    record(
+        session,
+        actor,
+        at=server.now(),
+        action="sign_in",
+        subject_kind="user",
+        subject_name=user.name if user else "unknown",
+        outcome=Outcome.REFUSED,
+    )
+    raise WrongCredentialsError("the name or the password is wrong")
+
+
+def _open_session(session: Session, server: Server, credentials: Credentials, user: User) -> SignedIn:
+    forget_expired_tokens(session, now=server.now())
+    membership, organization = _choose(session, user, credentials.organization)
+    life = timedelta(hours=server.settings.session_hours)
+    token, row = _new_row(
+        server, membership.id, TokenKind.SESSION, role=membership.role, name="sign-in", life=life
+    )
+    session.add(row)
+    actor = Actor("user", user.name, credentials.address, organization.id)
+    record(session, actor, at=server.now(), action="sign_in", subject_kind="user", subject_name=user.name)
+    return SignedIn(token, row, organization.name)
+
+
+def _choose(session: Session, user: User, wanted: str | None) -> tuple[Membership, Organization]:
+    found = memberships_of(session, user.id)
+    chosen = [pair for pair in found if wanted is None or pair[1].name == wanted]
+    if len(chosen) != 1:
+        names = ", ".join(organization.name for _, organization in found) or "none"
+        raise WhichOrganizationError(f"{user.name!r} belongs to: {names}; asked for: {wanted or 'any'}")
+    return chosen[0]
+
+
+def _new_row(
+    server: Server, membership_id: uuid.UUID, kind: TokenKind, *, role: Role, name: str, life: timedelta
+) -> tuple[str, ApiToken]:
+    token = new_token(TokenPrefix.SESSION if kind is TokenKind.SESSION else TokenPrefix.API)
+    now = server.now()
+    row = ApiToken(
+        membership_id=membership_id,
+        kind=kind,
+        name=name,
+        digest=token_digest(token),
+        role=role,
+        created_at=now,
+        expires_at=now + life,
+    )
+    return token, row
+
+
+def _record(
+    session: Session,
+    server: Server,
+    caller: UserCaller,
+    *,
+    action: str,
+    subject: tuple[str, str],
+    **details: int,
+) -> None:
+    kind, name = subject
+    record(
+        session,
+        caller.actor,
+        at=server.now(),
+        action=action,
+        subject_kind=kind,
+        subject_name=name,
+        details=details,
+    )

@@ -1,0 +1,65 @@
+"""The first start, and every later one: nothing is served before this has passed."""
+
+from dataclasses import dataclass, field
+
+from backend.audit.service import OPERATOR
+from backend.auth.passwords import Passwords, generate_password
+from backend.clock import Clock, system_clock
+from backend.db import Database, check_schema
+from backend.federation.authority import open_authority
+from backend.federation.service import find_federation, pin_root
+from backend.organizations.service import FIRST_NAME, create_organization
+from backend.server import Server
+from backend.settings import Settings
+from backend.users.repository import count_users
+from backend.users.service import NewUser
+
+FIRST_ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAdmin:
+    """The first user, told once to whoever started the server."""
+
+    name: str
+    password: str = field(repr=False)
+
+
+def start(settings: Settings, *, clock: Clock = system_clock) -> tuple[Server, FirstAdmin | None]:
+    """Open the database and the root; at the first start, make both parties to trust: root and admin.
+
+    Returns:
+        The server's world, and the first admin if it was made just now.
+
+    Raises:
+        SchemaVersionError: The database is behind or ahead of this code.
+        StorageError, IdentityError: The database or the root cannot be used.
+    """
+    database = Database(settings.resolved_database_url)
+    check_schema(database)
+    with database.read() as session:
+        first = find_federation(session) is None
+    authority = open_authority(settings, may_create=first)
+    passwords = Passwords(
+        memory_kib=settings.password_memory_kib,
+        passes=settings.password_passes,
+        lanes=settings.password_lanes,
+        concurrency=settings.password_concurrency,
+    )
+    server = Server(settings, database, authority, passwords, clock)
+    with database.write() as session:
+        pin_root(session, authority, now=clock())
+    return server, _first_admin(server)
+
+
+def _first_admin(server: Server) -> FirstAdmin | None:
+    with server.database.read() as session:
+        if count_users(session):
+            return None
+    admin = FirstAdmin(FIRST_ADMIN, generate_password())
+    new = NewUser(admin.name, server.passwords.hash(admin.password))
+    with server.database.write() as session:
+        if count_users(session):  # another process was faster
+            return None
+        create_organization(session, name=FIRST_NAME, admin=new, actor=OPERATOR, now=server.now())
+    return admin

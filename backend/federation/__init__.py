@@ -1,0 +1,1 @@
+"""The federation root as the control plane sees it."""

@@ -1,0 +1,17 @@
+"""What the federation's part refuses."""
+
+from backend.errors import ConflictError
+from splitlearn.errors import IdentityError
+
+
+class RootChangedError(IdentityError):
+    """The root configured here is not the one that this database is pinned to."""
+
+    code = "root_changed"
+
+
+class RevocationListRefusedError(ConflictError):
+    """The list is not the root's, or not newer than the one stored."""
+
+    code = "revocation_list_refused"
+    remedy = "make the next list from the newest one: trunkline root revoke --previous FILE"

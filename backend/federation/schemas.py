@@ -1,0 +1,41 @@
+"""The federation in the API."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from backend.schemas import Answer, Base64, Body
+from splitlearn.identity import Fingerprint, PublicKey
+
+_MAX_LIST_BASE64 = 700_000
+
+
+class FederationAnswer(Answer):
+    """What every party checks certificates with.
+
+    Attributes:
+        audience: This server's address, as it stands in invitations and signatures.
+        fingerprint: Compare it with the one in your invitation before you believe the key.
+        root_public_key: 32 bytes.
+        embedded: Whether the root lies beside this server.
+        revocation_number: Number of the newest list; 0 before the first.
+        revocation_list: The list as the root signed it.
+    """
+
+    audience: str
+    fingerprint: str
+    root_public_key: Base64
+    embedded: bool
+    revocation_number: int
+    revocation_list: Base64 | None
+
+
+class RevocationListBody(Body):
+    """A list signed by an offline root."""
+
+    revocation_list: Annotated[Base64, Field(min_length=1, max_length=_MAX_LIST_BASE64)]
+
+
+def fingerprint_text(public_key: bytes) -> str:
+    """Return a root's fingerprint as people read it."""
+    return str(Fingerprint.of(PublicKey(public_key)))

@@ -1,0 +1,1 @@
+"""Silos and workers: invitations, enrolment, log-in, sessions, revocation."""

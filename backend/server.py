@@ -1,0 +1,40 @@
+"""What a route needs besides its request, made once and handed over by FastAPI."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from backend.auth.passwords import Passwords
+from backend.clock import Clock, system_clock
+from backend.db import Database
+from backend.federation.authority import Authority
+from backend.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The outside world of the control plane.
+
+    Attributes:
+        settings: As read at the entry point.
+        database: The truth.
+        authority: The federation root: embedded, or known by its public key only.
+        passwords: Hashes them, a few at a time.
+        now: The server's clock.
+    """
+
+    settings: Settings
+    database: Database
+    authority: Authority
+    passwords: Passwords
+    now: Clock = system_clock
+
+
+def _server_of(request: Request) -> Server:
+    server = request.app.state.server
+    assert isinstance(server, Server)
+    return server
+
+
+ServerDep = Annotated[Server, Depends(_server_of)]

@@ -1,0 +1,104 @@
+"""The control plane's settings, read from ``TRUNKLINE_...`` once, at the entry point."""
+
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from splitlearn.identity import PublicKey
+
+
+class Settings(BaseSettings):
+    """What an operator may set. Durations and sizes carry their unit in their name.
+
+    Attributes:
+        state_dir: Folder of the database, the embedded root and, later, artifacts.
+        database_url: ``postgresql://...`` or ``sqlite:///...``; a SQLite file in the state folder if unset.
+        host, port: Where the API listens.
+        public_url: How agents and browsers reach this server; it is part of what they sign.
+        root_file: Where the embedded federation root lies; ``root.key`` in the state folder if unset.
+        root_public_key: 64 hexadecimal digits. When set, the root is offline: this server holds no key
+            of it, and a person signs each certificate by ``trunkline root sign``.
+        session_hours: Validity of a sign-in.
+        api_token_days, max_api_token_days: Validity of a user's API token, by default and at most.
+        invitation_hours, max_invitation_hours: Validity of an invitation, by default and at most.
+        certificate_days: Validity of a certificate that the embedded root signs.
+        login_nonce_seconds: Within this time a nonce must come back signed.
+        party_session_seconds: Validity of an agent's or worker's token.
+        party_silence_seconds: A process that was silent for longer no longer blocks another one.
+        sign_in_window_seconds: For how long failed sign-ins are remembered.
+        sign_in_failures_per_name: Failures for one name from one address before it has to wait.
+        sign_in_failures_per_address: Failures from one address before it has to wait.
+        password_memory_kib, password_passes, password_lanes: Cost of argon2id (RFC 9106, section 4).
+        password_concurrency: Sign-ins hashed at the same time; more wait a moment or are refused.
+        max_body_bytes: Largest body of a request.
+        max_page: Rows of a list in one answer.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_", frozen=True, extra="ignore")
+
+    state_dir: Path = Field(default_factory=lambda: Path.home() / ".trunkline")
+    database_url: SecretStr | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=8470, ge=0, le=65535)
+    public_url: str = ""
+    root_file: Path | None = None
+    root_public_key: str | None = None
+    session_hours: int = Field(default=12, ge=1, le=24 * 30)
+    api_token_days: int = Field(default=90, ge=1, le=3650)
+    max_api_token_days: int = Field(default=365, ge=1, le=3650)
+    invitation_hours: int = Field(default=72, ge=1, le=24 * 90)
+    max_invitation_hours: int = Field(default=24 * 30, ge=1, le=24 * 90)
+    certificate_days: int = Field(default=365, ge=1, le=3650)
+    login_nonce_seconds: int = Field(default=60, ge=5, le=600)
+    party_session_seconds: int = Field(default=3600, ge=60, le=86400)
+    party_silence_seconds: int = Field(default=90, ge=5, le=3600)
+    sign_in_window_seconds: int = Field(default=900, ge=10, le=86400)
+    sign_in_failures_per_name: int = Field(default=5, ge=1, le=100)
+    sign_in_failures_per_address: int = Field(default=50, ge=1, le=10_000)
+    password_memory_kib: int = Field(default=65536, ge=64, le=1 << 22)
+    password_passes: int = Field(default=3, ge=1, le=100)
+    password_lanes: int = Field(default=4, ge=1, le=64)
+    password_concurrency: int = Field(default=4, ge=1, le=64)
+    max_body_bytes: int = Field(default=2 << 20, ge=1 << 12, le=1 << 30)
+    max_page: int = Field(default=200, ge=1, le=10_000)
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        value = value.rstrip("/")
+        if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
+            raise ValueError(f"{value!r} is not http(s)://host[:port][/path]")
+        return value
+
+    @field_validator("root_public_key")
+    @classmethod
+    def _is_key(cls, value: str | None) -> str | None:
+        if value is not None:
+            PublicKey(bytes.fromhex(value))
+        return value
+
+    @model_validator(mode="after")
+    def _one_root(self) -> Self:
+        if self.root_public_key is not None and self.root_file is not None:
+            raise ValueError("set root_file (embedded) or root_public_key (offline), not both")
+        return self
+
+    @property
+    def audience(self) -> str:
+        """This server's address as in invitations and signatures, without a slash at its end."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def resolved_root_file(self) -> Path:
+        """Where the embedded root lies."""
+        return self.root_file or self.state_dir / "root.key"
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL, with its password: never to be shown."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{(self.state_dir / 'trunkline.db').absolute()}"
