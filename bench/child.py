@@ -16,11 +16,15 @@ Request = TypeVar("Request", bound=BaseModel)
 
 
 def serve(kind: type[Request], run: Callable[[Request], BaseModel]) -> None:
-    """Read one request, run it, answer. Ends at once when whoever started it is gone."""
-    request = kind.model_validate_json(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Read one request, run it, answer."""
+    request = receive(kind)
     transformers_logging.disable_progress_bar()
     answer(run(request))
+
+
+def receive(kind: type[Request]) -> Request:
+    """Wait for the parent's next document."""
+    return kind.model_validate_json(sys.stdin.readline())
 
 
 def answer(document: BaseModel) -> None:
@@ -34,7 +38,12 @@ def prepare_torch(task: Task) -> None:
     torch.set_num_threads(task.threads)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """From now on, end at once when whoever started this process is gone. Nothing more is received."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
     while os.read(0, 4096):
         pass
     os._exit(1)

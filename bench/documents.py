@@ -11,8 +11,6 @@ from splitlearn.channel import Terms
 from splitlearn.identity import Certificate, Identity, PublicKey, SigningKey, TrustStore
 from splitlearn.spec import JobSpec
 
-SpecDigest = bytes
-
 
 class _Document(BaseModel):
     model_config = ConfigDict(
@@ -87,7 +85,7 @@ class WorkerRequest(_Document):
 
 
 class WorkerListens(_Document):
-    """From the worker's process, once it can be reached."""
+    """From the worker's process, once it can be reached; handed on to the silo's."""
 
     url: str
 
@@ -99,11 +97,10 @@ class WorkerAnswer(_Document):
 
 
 class SiloRequest(_Document):
-    """To the silo's process."""
+    """To the silo's process; where the worker listens follows when it is known."""
 
     task: Task
     credentials: Credentials
-    url: str
 
 
 class Measured(_Document):

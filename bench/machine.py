@@ -10,12 +10,14 @@ from typing import Any
 _LIBRARIES = ("torch", "transformers", "peft", "numpy", "cryptography", "websockets")
 
 
-def describe_machine(*, threads: int, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def describe_machine(
+    *, threads: int, environments: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, Any]:
     """Return cores, threads, processor and versions, ready for JSON.
 
     Args:
         threads: Torch's threads in each process.
-        environment: What the measured processes had set in their environment for threads and memory.
+        environments: What each kind of process was told about waiting threads.
     """
     return {
         "cores": usable_cores(),
@@ -26,7 +28,7 @@ def describe_machine(*, threads: int, environment: Mapping[str, str] | None = No
             "python": platform.python_version(),
             **{library: importlib.metadata.version(library) for library in _LIBRARIES},
         },
-        "environment": dict(environment or {}),
+        "environments": {kind: dict(told) for kind, told in (environments or {}).items()},
     }
 
 

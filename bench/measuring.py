@@ -3,10 +3,10 @@
 import asyncio
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.cases import Case
 from bench.documents import (
@@ -22,7 +22,13 @@ from bench.model_folder import write_model
 from bench.processes import child
 from bench.tables import say
 from splitlearn.identity import Identity
+from splitlearn.party_environment import PATIENT_WAITING
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
+
+_WAITING = ("OMP_WAIT_POLICY", *PATIENT_WAITING)
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,14 @@ class Environments:
 
     split: Mapping[str, str]
     reference: Mapping[str, str]
+
+    @property
+    def waiting(self) -> dict[str, dict[str, str]]:
+        """What either side is told about waiting threads, for the record."""
+        return {
+            "split": {key: self.split[key] for key in _WAITING if key in self.split},
+            "reference": {key: self.reference[key] for key in _WAITING if key in self.reference},
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +147,16 @@ async def run_split(task: Task, environment: Mapping[str, str]) -> SplitRun:
     roster = enrol(task.spec)
     silo_name = task.spec.silos[0].name
     worker_request = WorkerRequest(task=task, credentials=_credentials(roster.worker, roster))
-    async with child("bench.worker", worker_request, environment=environment) as worker:
-        url = (await worker.receive(WorkerListens)).url
-        credentials = _credentials(roster.silos[silo_name], roster)
-        silo_request = SiloRequest(task=task, credentials=credentials, url=url)
-        async with child("bench.silo", silo_request, environment=environment) as silo:
-            async with asyncio.TaskGroup() as group:  # one that fails cancels the wait for the other
-                measured = group.create_task(silo.receive(Measured))
-                answered = group.create_task(worker.receive(WorkerAnswer))
-            await silo.finished()
+    silo_request = SiloRequest(task=task, credentials=_credentials(roster.silos[silo_name], roster))
+    async with (
+        child("bench.worker", worker_request, environment=environment) as worker,
+        child("bench.silo", silo_request, environment=environment) as silo,
+    ):
+        silo.send(await worker.receive(WorkerListens))
+        measured, answered = await _both(silo.receive(Measured), worker.receive(WorkerAnswer))
+        await silo.finished()
         await worker.finished()
-    return SplitRun(measured.result(), answered.result())
+    return SplitRun(measured, answered)
 
 
 async def run_reference(task: Task, environment: Mapping[str, str]) -> Measured:
@@ -152,6 +165,16 @@ async def run_reference(task: Task, environment: Mapping[str, str]) -> Measured:
         measured = await reference.receive(Measured)
         await reference.finished()
     return measured
+
+
+async def _both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Wait for both; the first that fails ends the wait for the other."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = group.create_task(first), group.create_task(second)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return tasks[0].result(), tasks[1].result()
 
 
 def _credentials(identity: Identity, roster: Roster) -> Credentials:

@@ -35,6 +35,14 @@ class Child:
         """The process's number."""
         return self._process.pid
 
+    def send(self, document: BaseModel) -> None:
+        """Say something to the child.
+
+        Not drained: a child that dies at once is reported by what it says, not as a broken pipe.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(document.model_dump_json().encode() + b"\n")
+
     async def receive(self, kind: type[Document]) -> Document:
         """Return the child's next document.
 
@@ -103,9 +111,7 @@ async def child(module: str, request: BaseModel, *, environment: Mapping[str, st
         )
         running = Child(module.rpartition(".")[2], process, errors)
         try:
-            assert process.stdin is not None
-            process.stdin.write(request.model_dump_json().encode() + b"\n")
-            # Not drained: a child that dies at once is reported by what it says, not as a broken pipe.
+            running.send(request)
             yield running
         finally:
             await asyncio.shield(running.end())

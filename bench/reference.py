@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from bench.cases import batch_plan
-from bench.child import prepare_torch, serve
+from bench.child import end_with_parent, prepare_torch, serve
 from bench.clock import StepClock
 from bench.documents import Measured, Task
 from splitlearn.partition import apply_adapter
@@ -15,6 +15,7 @@ from splitlearn.training.optimizer import build_optimizer, set_learning_rate
 
 def run(task: Task) -> Measured:
     """Train and return the step times."""
+    end_with_parent()
     prepare_torch(task)
     model = _load(task)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 from bench.cases import SILO, batch_plan, synthetic_rows
-from bench.child import prepare_torch, serve
+from bench.child import end_with_parent, prepare_torch, receive, serve
 from bench.clock import StepClock
 from bench.counting_link import CountingLink
-from bench.documents import Measured, SiloRequest
+from bench.documents import Measured, SiloRequest, WorkerListens
 from splitlearn.exchange import Exchange
 from splitlearn.link import connect_websocket
 from splitlearn.parties import ComputeThread, Progress, SiloParty, StepDone, TurnStarted
@@ -22,12 +22,12 @@ from splitlearn.wire import Codec, Phase
 class _Line:
     """The silo's way to the worker, which remembers what crossed it."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self) -> None:
+        self.url = ""
         self._links: list[CountingLink] = []
 
     async def dial(self) -> CountingLink:
-        self._links.append(CountingLink(await connect_websocket(self._url)))
+        self._links.append(CountingLink(await connect_websocket(self.url)))
         return self._links[-1]
 
     def socket_bytes(self) -> int:
@@ -60,10 +60,12 @@ def run(request: SiloRequest) -> Measured:
 
 async def _take_part(request: SiloRequest) -> Measured:
     task = request.task
-    line = _Line(request.url)
+    line = _Line()
     clock = StepClock(task, count_bytes=line.socket_bytes)
     notes = _Notes(clock)
     trainer = _trainer(task.spec, task.model_folder)
+    line.url = receive(WorkerListens).url  # the worker loads its model meanwhile
+    end_with_parent()
     credentials = request.credentials
     protocol = SiloProtocol(
         credentials.terms(task.spec),

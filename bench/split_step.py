@@ -5,6 +5,9 @@ parties, protocol, sealed channel and bf16 codec. The reference is a plain train
 model in one process: same weights, batches, trainable tensors, optimiser and loss. All have two threads on
 the same two cores. Split and reference take turns, and the ratio is that of the medians.
 
+The split's processes are started as agents and workers should be (splitlearn.party_environment): threads
+that wait soon sleep. The reference keeps torch's defaults: its threads may spin, nobody else wants the cores.
+
 A step lasts from its start to the start of the next one, seen at the silo. Bytes are those of the silo's
 socket, websocket headers included, in both directions, per valid token. CPU seconds are of all processes.
 """
@@ -22,6 +25,7 @@ from bench.machine import describe_machine, stay_on_cores
 from bench.measuring import Effort, Environments, compare
 from bench.processes import ChildError
 from bench.tables import Row, json_path, positive, print_table, say, write_json
+from splitlearn.party_environment import party_environment
 
 _NUM_CORES = 2
 _INTERRUPTED = 130
@@ -36,11 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     cases = list(select_cases(dims=options.dim, adapters=options.adapter, clips=options.clip))
     effort = Effort(warmup=options.warmup, steps=options.steps, alternations=options.alternations)
+    own = dict(os.environ)  # noqa: TID251 - an entry point; the children get it and what a party needs
+    environments = Environments(split=party_environment(own), reference=own)
     stay_on_cores(_NUM_CORES)
     rows: list[Row] = []
     code = 0
     try:
-        asyncio.run(_measure(cases, effort, rows))
+        asyncio.run(_measure(cases, effort, environments, rows))
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("interrupted; every process has been ended and the temporary folder deleted")
         code = _INTERRUPTED
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rows:
         _show(rows)
     if options.json is not None and not code:
-        machine = describe_machine(threads=effort.threads, environment={})
+        machine = describe_machine(threads=effort.threads, environments=environments.waiting)
         write_json(options.json, rows=rows, machine=machine)
     return code
 
@@ -82,15 +88,16 @@ def _clip(text: str) -> float | None:
     raise argparse.ArgumentTypeError(f"{text!r} is neither off nor 1.0")
 
 
-async def _measure(cases: Sequence[Case], effort: Effort, rows: list[Row]) -> None:
+async def _measure(
+    cases: Sequence[Case], effort: Effort, environments: Environments, rows: list[Row]
+) -> None:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    own = dict(os.environ)  # noqa: TID251 - an entry point: children get what it has, and what is set for them
     for number, case in enumerate(cases, 1):
         clip = "off" if case.clip is None else f"{case.clip:g}"
         say(f"row {number} of {len(cases)}: dim {case.dim} x {case.layers}, {case.adapter}, clip {clip}")
-        comparison = await compare(case, effort, Environments(split=own, reference=own))
+        comparison = await compare(case, effort, environments)
         rows.append(comparison.row())
 
 

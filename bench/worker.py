@@ -3,7 +3,7 @@
 import asyncio
 
 from bench.cases import SILO
-from bench.child import answer, prepare_torch, serve
+from bench.child import answer, end_with_parent, prepare_torch, serve
 from bench.clock import StepClock
 from bench.documents import WorkerAnswer, WorkerListens, WorkerRequest
 from splitlearn.exchange import Exchange
@@ -48,6 +48,7 @@ class _ClockedTrainer(TrunkTrainer):
 
 def run(request: WorkerRequest) -> WorkerAnswer:
     """Listen, say where, and lead the job to its end."""
+    end_with_parent()
     prepare_torch(request.task)
     return asyncio.run(_lead(request))
 

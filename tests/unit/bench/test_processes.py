@@ -20,10 +20,10 @@ class Nonsense(BaseModel):
 class TestChild:
     def test_a_failure_is_reported_with_what_the_child_said(self) -> None:
         async def run() -> None:
-            async with child("bench.worker", Nonsense(), environment=ENVIRONMENT) as worker:
-                await worker.receive(WorkerListens)
+            async with child("bench.nowhere", Nonsense(), environment=ENVIRONMENT) as nowhere:
+                await nowhere.receive(WorkerListens)
 
-        with pytest.raises(ChildError, match=r"(?s)worker process ended with exit code 1.*nothing"):
+        with pytest.raises(ChildError, match=r"(?s)nowhere process ended with exit code 1:.*No module named"):
             asyncio.run(run())
 
     def test_is_ended_when_the_run_is_interrupted(self) -> None:
