@@ -115,11 +115,18 @@ class Exchange:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
+    @property
+    def last_refusal(self) -> str:
+        """What to add to a sentence about a peer that is missing: why somebody was turned away, if so."""
+        return f", last refused: {self.refusals[-1].message}" if self.refusals else ""
+
     async def send(self, message: Message) -> None:
         """Hand over a message; waits while the window is full, not for its delivery.
 
         Raises:
             TrunklineError: The conversation has failed for good.
+            LocalProtocolError: It may not be said now: our fault, or a message that :attr:`has_received`
+                tells of has changed what may be said.
         """
         async with self._changed:
             await self._changed.wait_for(lambda: self._failure is not None or self.protocol.has_room)
@@ -139,6 +146,11 @@ class Exchange:
                 return self._inbox.get_nowait()
             self._raise_failure()
             raise AssertionError("woken without a reason")
+
+    @property
+    def has_received(self) -> bool:
+        """A message of the peer lies here that :meth:`receive` has not handed out."""
+        return not self._inbox.empty()
 
     async def delivered(self) -> None:
         """Wait until the peer is known to have opened everything, or until there is no more hope.
@@ -197,7 +209,8 @@ class Exchange:
             await link.close()
             if isinstance(outcome, Exception):  # a bug of ours: a cancelled writer is no Exception
                 raise outcome
-        await self._publish()  # whoever waits for the connection to take something learns that it is gone
+        async with self._changed:
+            self._changed.notify_all()  # nothing more can be handed to this connection
         return self._lost_at is None
 
     async def _open_link(self) -> Link | None:
@@ -220,8 +233,8 @@ class Exchange:
 
     def _given_up(self) -> LinkError:
         return LinkError(
-            f"{self.peer} was away for {self._patience_seconds:g} seconds (patience_seconds); "
-            "see that it runs and can be reached, then resume the job"
+            f"{self.peer} was away for {self._patience_seconds:g} seconds (patience_seconds)"
+            f"{self.last_refusal}; see that it runs and can be reached, then resume the job"
         )
 
     async def _read(self, link: Link) -> None:
@@ -230,20 +243,22 @@ class Exchange:
             async with asyncio.timeout(self._handshake_seconds) as handshake:
                 while True:
                     data = await link.receive()
-                    self._take(data)
+                    await self._take(data)
                     if self.protocol.is_established and not was_established:
                         was_established = True
                         handshake.reschedule(None)
-                    await self._publish()
         except (LinkError, TimeoutError):
             self.protocol.connection_lost()
         except (ChannelError, IdentityError, WireError, ProtocolError) as error:
             self._judge(error, was_established=was_established)
 
-    def _take(self, data: bytes | bytearray | memoryview) -> None:
-        self.protocol.receive_whole(data)
-        self.traffic.count(len(data), self.protocol.phase)
-        self._to_write.set()
+    async def _take(self, data: bytes | bytearray | memoryview) -> None:
+        """Take in what came; whoever finds the protocol moved by it finds the message in the inbox, too."""
+        async with self._changed:
+            self.protocol.receive_whole(data)
+            self.traffic.count(len(data), self.protocol.phase)
+            self._to_write.set()
+            self._publish()
 
     def _judge(self, error: TrunklineError, *, was_established: bool) -> None:
         """Decide whether another connection can help; raises ``error`` if not.
@@ -262,17 +277,15 @@ class Exchange:
             raise error
         self._last_refusal = error
 
-    async def _publish(self) -> None:
-        events = self.protocol.events()
-        async with self._changed:
-            for event in events:
-                match event:
-                    case Established():
-                        self.traffic.resent_messages += event.resent_messages
-                    case Received():
-                        self._lost_at = self._last_refusal = None
-                        self._inbox.put_nowait(event)
-            self._changed.notify_all()
+    def _publish(self) -> None:
+        for event in self.protocol.events():
+            match event:
+                case Established():
+                    self.traffic.resent_messages += event.resent_messages
+                case Received():
+                    self._lost_at = self._last_refusal = None
+                    self._inbox.put_nowait(event)
+        self._changed.notify_all()
 
     async def _write(self, link: Link) -> None:
         try:

@@ -126,9 +126,10 @@ class RoundTable:
             async with asyncio.timeout(self._patience_seconds):
                 name, heard = await self._heard.get()
         except TimeoutError as error:
+            missing = [f"silo {name!r}{self._exchanges[name].last_refusal}" for name in sorted(due)]
             raise TrainingError(
                 f"no progress for {self._patience_seconds:g} seconds (patience_seconds): waiting for "
-                f"{', '.join(sorted(due))}; see that it runs, then resume the job"
+                f"{'; '.join(missing)}; see that it runs, then resume the job"
             ) from error
         if isinstance(heard, Exception):
             raise heard

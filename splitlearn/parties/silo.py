@@ -9,14 +9,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from splitlearn.errors import LocalProtocolError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
 from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
-from splitlearn.protocol import PhaseRefusedError, State
+from splitlearn.protocol import PhaseRefusedError
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import BatchPlan, EvaluationPlan, RowScore, TokenBatch
 from splitlearn.training import CheckpointStore, SiloTrainer, StepKey
@@ -142,15 +141,17 @@ class SiloParty:
         try:
             await self.exchange.send(message)
         except LocalProtocolError:
-            if self.exchange.protocol.state is not State.ENDED:
-                raise
-            await self._learn_why_it_ended()
+            await self._learn_why_not()
+            raise
 
-    async def _learn_why_it_ended(self) -> NoReturn:
-        """The trunk ended the job while we computed: its word is among what has come, not yet taken."""
-        while not isinstance(message := await self._receive(), JobEnd):
-            pass
-        raise _unexpected(message)
+    async def _learn_why_not(self) -> None:
+        """While we computed, the trunk may have ended the job or declared the step void."""
+        while self.exchange.has_received:
+            message = await self._receive()
+            if isinstance(message, StepVoid):
+                raise _StepIsVoidError
+            if isinstance(message, JobEnd):
+                raise _unexpected(message)
 
     async def _receive(self) -> Message:
         message = (await self.exchange.receive()).message
