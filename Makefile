@@ -36,6 +36,7 @@ format: $(READY)  ## format the code and mend what ruff can mend
 
 bench: $(READY)  ## every benchmark, each prints its table; flags by ARGS="..."
 	$(BIN)/python -m bench.channel $(ARGS)
+	$(BIN)/python -m bench.gateway $(ARGS)
 	$(BIN)/python -m bench.split_step $(ARGS)
 
 clean:  ## remove everything that the other targets made

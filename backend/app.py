@@ -2,26 +2,27 @@
 
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from backend.app_prefix import API_PREFIX
 from backend.audit.api import router as audit_router
 from backend.auth.api import router as auth_router
 from backend.db.models import PartyKind
 from backend.errors import (
     ApiError,
     ErrorBody,
-    InternalError,
     InvalidRequestError,
     NotFoundError,
     TooLargeError,
 )
 from backend.federation.api import router as federation_router
 from backend.health import router as health_router
+from backend.limits import BodyLimit
+from backend.log import RequestLog
 from backend.organizations.api import router as organizations_router
 from backend.parties.admission_api import router as admission_router
 from backend.parties.api import make_router as make_party_router
@@ -29,9 +30,7 @@ from backend.server import Server
 from backend.users.api import router as users_router
 from splitlearn.errors import TrunklineError
 
-API_PREFIX = "/api/v1"
 _MAX_NAMED_FIELDS = 10
-_log = structlog.get_logger("backend")
 
 
 def create_app(server: Server) -> FastAPI:
@@ -41,11 +40,12 @@ def create_app(server: Server) -> FastAPI:
         version="1",
         description="Every error has the same form: code, message, remedy.",
         generate_unique_id_function=_operation_id,
-        max_body_size=server.settings.max_body_bytes,
         redoc_url=None,
         telemetry=None,
     )
     app.state.server = server
+    app.add_middleware(BodyLimit, max_bytes=server.settings.max_body_bytes)
+    app.add_middleware(RequestLog)
     app.include_router(health_router)
     api = APIRouter(prefix=API_PREFIX)
     for router in (
@@ -84,11 +84,6 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
         return _answer_http(request, error)
-
-    @app.exception_handler(Exception)
-    async def fail(request: Request, error: Exception) -> JSONResponse:
-        _log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
-        return _answer(InternalError("the server failed to answer; the log has the cause"))
 
 
 def _answer(error: ApiError) -> JSONResponse:

@@ -8,6 +8,7 @@ from backend.clock import Clock, system_clock
 from backend.db import Database, check_schema
 from backend.federation.authority import open_authority
 from backend.federation.service import find_federation, pin_root
+from backend.log import configure_logging
 from backend.organizations.service import FIRST_NAME, create_organization
 from backend.server import Server
 from backend.settings import Settings
@@ -35,6 +36,7 @@ def start(settings: Settings, *, clock: Clock = system_clock) -> tuple[Server, F
         SchemaVersionError: The database is behind or ahead of this code.
         StorageError, IdentityError: The database or the root cannot be used.
     """
+    configure_logging(settings.log_format)
     database = Database(settings.resolved_database_url)
     check_schema(database)
     with database.read() as session:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backend.log import LogFormat
 from splitlearn.identity import PublicKey
 
 
@@ -33,7 +34,9 @@ class Settings(BaseSettings):
         sign_in_failures_per_address: Failures from one address before it has to wait.
         password_memory_kib, password_passes, password_lanes: Cost of argon2id (RFC 9106, section 4).
         password_concurrency: Sign-ins hashed at the same time; more wait a moment or are refused.
+        trusted_proxies: Addresses whose X-Forwarded-For is believed, separated by commas.
         max_body_bytes: Largest body of a request.
+        log_format: Lines for people, or JSON for a collector.
         max_page: Rows of a list in one answer.
     """
 
@@ -62,7 +65,9 @@ class Settings(BaseSettings):
     password_passes: int = Field(default=3, ge=1, le=100)
     password_lanes: int = Field(default=4, ge=1, le=64)
     password_concurrency: int = Field(default=4, ge=1, le=64)
+    trusted_proxies: str = ""
     max_body_bytes: int = Field(default=2 << 20, ge=1 << 12, le=1 << 30)
+    log_format: LogFormat = "console"
     max_page: int = Field(default=200, ge=1, le=10_000)
 
     @field_validator("public_url")

@@ -74,13 +74,16 @@ def _make_engine(url: str, *, busy_timeout_seconds: float) -> Engine:
     except ArgumentError as error:
         raise StorageError("TRUNKLINE_DATABASE_URL is no URL of a database") from error
     backend = parsed.get_backend_name()
+    # hide_parameters: an error must not write token digests or password hashes into the log
     if backend == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": busy_timeout_seconds})
+        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": busy_timeout_seconds})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if backend == "postgresql":
-        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        engine = create_engine(
+            parsed.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True
+        )
         event.listen(engine, "begin", _begin_postgresql)
         return engine
     raise StorageError(f"{backend!r} databases are not served; use sqlite:///... or postgresql://...")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import sys
 
@@ -13,6 +14,8 @@ from backend.gateway.app import Gateway
 from backend.gateway.http_feed import HttpFeed
 from backend.gateway.settings import GatewaySettings
 from splitlearn.errors import SpecError, TrunklineError
+
+_OTHER_FILES = 64
 
 
 def main() -> int:
@@ -51,6 +54,7 @@ async def run_gateway(settings: GatewaySettings) -> None:
     Raises:
         LinkError: The address cannot be listened on.
     """
+    allow_files(settings.max_connections + settings.max_handshakes + _OTHER_FILES)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,6 +69,14 @@ async def run_gateway(settings: GatewaySettings) -> None:
             structlog.get_logger("gateway").warning("standings_from_tickets_only", setting="standings_url")
         gateway = await stack.enter_async_context(Gateway(settings, feed=feed))
         await gateway.run(stop)
+
+
+def allow_files(number: int) -> None:
+    """Raise this process's limit on open files, of which every connection is one, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def configure_logs() -> None:

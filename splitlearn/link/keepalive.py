@@ -6,9 +6,11 @@ holds its reader. Here a connection lives as long as bytes move, and dies after 
 """
 
 import asyncio
+import contextlib
 import logging
 
 from websockets.asyncio.connection import Connection
+from websockets.exceptions import ConnectionClosed
 
 LIBRARY_LOGGER = logging.getLogger("trunkline.websockets")
 """For the websockets library. Never at DEBUG, where it would show headers, and so tickets."""
@@ -39,14 +41,15 @@ class WatchedConnection(Connection):
         while not self._is_silent():
             if not self.transport.get_write_buffer_size():
                 # With bytes unwritten a ping would wait behind them, and they are watched already.
-                await self.ping()
+                with contextlib.suppress(ConnectionClosed):  # it closes just now, and cancels this
+                    await self.ping()
             await asyncio.sleep(self.ping_interval)
         self.transport.abort()
 
     def _is_silent(self) -> bool:
         assert self.ping_timeout is not None
         unwritten = self.transport.get_write_buffer_size()
-        if unwritten != self._last_unwritten or not self.transport.is_reading():
+        if not self.transport.is_reading():
             self._last_unwritten = unwritten
             self._last_progress = self.loop.time()
         return self.loop.time() - self._last_progress >= self.ping_timeout

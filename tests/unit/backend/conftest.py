@@ -20,7 +20,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 
-from backend.app import API_PREFIX, create_app
+from backend.app import create_app
+from backend.app_prefix import API_PREFIX
 from backend.bootstrap import FirstAdmin, start
 from backend.db import Database, upgrade
 from backend.db.models import Base

@@ -146,6 +146,21 @@ class TestAdmission:
         run(test())
 
 
+class TestHandshake:
+    def test_compresses_nothing_even_if_asked(self) -> None:
+        async def test() -> None:
+            async with (
+                Gateway(gateway_settings()) as gateway,
+                connect(
+                    gateway.url, compression="deflate", additional_headers=authorised(silo_ticket())
+                ) as connection,
+            ):
+                assert connection.response is not None
+                assert "Sec-WebSocket-Extensions" not in connection.response.headers
+
+        run(test())
+
+
 class TestPairing:
     def test_waits_no_longer_than_it_says(self) -> None:
         async def test() -> None:
@@ -286,14 +301,37 @@ class TestRelay:
         async def test() -> None:
             settings = gateway_settings(ping_seconds=0.1, silence_seconds=0.5)
             async with Gateway(settings) as gateway:
-                url = gateway.url.removeprefix("ws://").removesuffix("/relay")
-                host, port = url.split(":")
-                reader, writer = await asyncio.open_connection(host, int(port))
+                reader, writer = await _open_socket(gateway)
                 writer.write(_upgrade(worker_ticket()))
                 await reader.readuntil(b"\r\n\r\n")
                 silo = await connect_gateway(gateway.url, ticket=silo_ticket(), ping_seconds=0.1)
                 assert await closed_for(silo) is CloseReason.PEER_GONE
                 writer.close()
+
+        run(test())
+
+    def test_a_slow_receiver_is_not_silent(self) -> None:
+        """It answers no ping for longer than the limit, because it still takes what came before."""
+
+        async def test() -> None:
+            settings = gateway_settings(ping_seconds=0.1, silence_seconds=0.5)
+            async with Gateway(settings) as gateway:
+                reader, writer = await _open_socket(gateway)
+                writer.write(_upgrade(worker_ticket()))
+                await reader.readuntil(b"\r\n\r\n")
+                silo = await connect_gateway(gateway.url, ticket=silo_ticket(), silence_seconds=10)
+                data = frame(Role.SILO, bytes(4 << 20))
+                sender = asyncio.create_task(_send_many(silo, data, number=6))
+                began, taken = asyncio.get_running_loop().time(), 0
+                while taken < 6 * len(data):  # more than sockets hold on the way
+                    taken += len(await reader.readexactly(1 << 20))
+                    await asyncio.sleep(0.08)
+                    if 6 * len(data) - taken < 1 << 20:
+                        break
+                assert asyncio.get_running_loop().time() - began > 3 * settings.silence_seconds
+                await sender
+                writer.close()
+                await silo.close()
 
         run(test())
 
@@ -326,6 +364,11 @@ def _upgrade(text: str, *, padding: int = 0) -> bytes:
 async def _receive_for_ever(link: Link) -> None:
     while True:
         await link.receive()
+
+
+async def _send_many(link: Link, data: bytes, *, number: int) -> None:
+    for _ in range(number):
+        await link.send(data)
 
 
 async def _send_for_ever(link: Link, data: bytes) -> None:
@@ -416,9 +459,13 @@ class TestStandings:
         run(test())
 
 
-async def _get(gateway: Gateway, path: str) -> tuple[int, str]:
+async def _open_socket(gateway: Gateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, port = gateway.url.removeprefix("ws://").removesuffix("/relay").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    return await asyncio.open_connection(host, int(port))
+
+
+async def _get(gateway: Gateway, path: str) -> tuple[int, str]:
+    reader, writer = await _open_socket(gateway)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
     answer = (await reader.read()).decode()
     writer.close()
@@ -453,9 +500,8 @@ class TestHttp:
     def test_cuts_a_request_over_the_header_limit(self) -> None:
         async def test() -> None:
             async with Gateway(gateway_settings()) as gateway:
-                host, port = gateway.url.removeprefix("ws://").removesuffix("/relay").split(":")
                 for padding, served in ((5, True), (9, False)):
-                    reader, writer = await asyncio.open_connection(host, int(port))
+                    reader, writer = await _open_socket(gateway)
                     writer.write(_upgrade(silo_ticket(), padding=padding))
                     answer = b""
                     with contextlib.suppress(ConnectionResetError):
@@ -468,8 +514,7 @@ class TestHttp:
     def test_cuts_a_handshake_that_takes_too_long(self) -> None:
         async def test() -> None:
             async with Gateway(gateway_settings(handshake_seconds=0.2)) as gateway:
-                host, port = gateway.url.removeprefix("ws://").removesuffix("/relay").split(":")
-                reader, writer = await asyncio.open_connection(host, int(port))
+                reader, writer = await _open_socket(gateway)
                 writer.write(b"GET /relay HTTP/1.1\r\n")
                 with contextlib.suppress(ConnectionResetError):
                     assert await reader.read() == b""
@@ -481,8 +526,7 @@ class TestHttp:
         async def test() -> None:
             settings = gateway_settings(max_connections=2, max_handshakes=1)
             async with Gateway(settings) as gateway:
-                host, port = gateway.url.removeprefix("ws://").removesuffix("/relay").split(":")
-                sockets = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
+                sockets = [await _open_socket(gateway) for _ in range(4)]
                 with contextlib.suppress(ConnectionResetError):
                     assert await sockets[3][0].read() == b""
                 for _, writer in sockets[:3]:
