@@ -49,7 +49,7 @@ class WatchedConnection(Connection):
     def _is_silent(self) -> bool:
         assert self.ping_timeout is not None
         unwritten = self.transport.get_write_buffer_size()
-        if not self.transport.is_reading():
+        if unwritten != self._last_unwritten or not self.transport.is_reading():
             self._last_unwritten = unwritten
             self._last_progress = self.loop.time()
         return self.loop.time() - self._last_progress >= self.ping_timeout
