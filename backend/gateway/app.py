@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import ssl
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, cast
@@ -19,7 +20,7 @@ from backend.gateway.relay import Relay
 from backend.gateway.settings import GatewaySettings
 from backend.gateway.standings import Feed, FeedError, Standings
 from backend.gateway.tickets import KeyVerifier, TicketVerifier
-from splitlearn.errors import LinkError
+from splitlearn.errors import LinkError, StorageError
 from splitlearn.link import LIBRARY_LOGGER
 
 RELAY_PATH = "/relay"
@@ -74,8 +75,10 @@ class Gateway:
 
         Raises:
             LinkError: The address cannot be listened on.
+            StorageError: The files for TLS cannot be used.
         """
         settings = self._settings
+        tls = _tls(settings)
         try:
             self._server = await serve(
                 self._relay.serve,
@@ -92,6 +95,7 @@ class Gateway:
                 ping_interval=settings.ping_seconds,
                 ping_timeout=settings.silence_seconds,
                 logger=LIBRARY_LOGGER,
+                ssl=tls,
             )
         except OSError as error:
             raise LinkError(
@@ -122,7 +126,8 @@ class Gateway:
         """The address that ``connect_gateway`` reaches this gateway at."""
         assert self._server is not None, "the gateway is not started"
         host, port = next(iter(self._server.sockets)).getsockname()[:2]
-        return f"ws://{f'[{host}]' if ':' in host else host}:{port}{RELAY_PATH}"
+        scheme = "ws" if self._settings.tls_key_file is None else "wss"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{RELAY_PATH}"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; a failure of the watch, which would leave revoked pairs, is raised."""
@@ -180,3 +185,17 @@ class Gateway:
                 self._missed_answers += 1
                 self.counters.feed_failures += 1
                 self._log.warning("standings_unknown", error=str(error), in_a_row=self._missed_answers)
+
+
+def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
+    if settings.tls_certificate_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise StorageError(
+            f"the gateway cannot use {settings.tls_certificate_file} with {settings.tls_key_file}: "
+            f"{error.strerror or error}; give a certificate chain and its key, both PEM"
+        ) from error
+    return context

@@ -1,8 +1,10 @@
 """The gateway's settings, read from ``TRUNKLINE_GATEWAY_...`` once, at the entry point."""
 
+from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from splitlearn.identity import PublicKey
@@ -14,6 +16,7 @@ class GatewaySettings(BaseSettings):
 
     Attributes:
         host, port: Where it listens; port 0 takes a free one, which the log names.
+        tls_certificate_file, tls_key_file: PEM files of its own TLS; neither, behind a proxy that ends TLS.
         ticket_public_key: 64 hexadecimal digits: the control plane's key for tickets.
         standings_url: Where the control plane answers which epochs are current; empty: known from tickets
             alone, so that a superseded connection lives until its successor comes.
@@ -37,6 +40,8 @@ class GatewaySettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8471, ge=0, le=65535)
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
     ticket_public_key: str
     standings_url: str = ""
     standings_token: SecretStr | None = None
@@ -65,6 +70,12 @@ class GatewaySettings(BaseSettings):
         if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
             raise ValueError(f"{value!r} is not http(s)://host[:port]/path")
         return value
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("set tls_certificate_file and tls_key_file both, or neither")
+        return self
 
     @property
     def public_key(self) -> PublicKey:

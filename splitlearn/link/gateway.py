@@ -9,7 +9,7 @@ from splitlearn.errors import LinkError
 from splitlearn.link.closing import CloseReason, GatewayClosedError
 from splitlearn.link.interface import Buffer
 from splitlearn.link.keepalive import LIBRARY_LOGGER, WatchedConnection
-from splitlearn.link.websocket import WebsocketLink
+from splitlearn.link.websocket import WebsocketLink, trust_settings
 from splitlearn.wire import Limits
 
 PAIRED = "paired"
@@ -85,7 +85,7 @@ async def connect_gateway(
             ping_interval=ping_seconds,
             ping_timeout=silence_seconds,
             logger=LIBRARY_LOGGER,
-            ssl=ssl_context,
+            **trust_settings(ssl_context),
         )
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
         raise LinkError(f"no gateway at {url}: {error}; check the address and that it is up") from error

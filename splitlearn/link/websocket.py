@@ -62,6 +62,11 @@ def _reason(error: ConnectionClosed) -> str:
     return f"the websocket was closed with code {close.code}; open another"
 
 
+def trust_settings(ssl_context: ssl.SSLContext | None) -> dict[str, Any]:
+    """Return the library's argument for trust in ``wss``; without it, the system's. It takes no None."""
+    return {} if ssl_context is None else {"ssl": ssl_context}
+
+
 async def connect_websocket(
     url: str,
     *,
@@ -88,7 +93,7 @@ async def connect_websocket(
             max_size=limits.max_frame_bytes,
             max_queue=_MAX_QUEUED_FRAMES,
             open_timeout=timeout_seconds,
-            ssl=ssl_context,
+            **trust_settings(ssl_context),
             **_CONNECTION_SETTINGS,
         )
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:

@@ -50,6 +50,6 @@ def frame(role: Role, content: bytes = b"sealed", *, talk: Conversation = TALK, 
     return Envelope(**{**fields, **changes}).pack() + content
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
+def run(test: Coroutine[Any, Any, object]) -> None:
     """Run a test that must not hang."""
     asyncio.run(asyncio.wait_for(test, timeout=20))

@@ -377,12 +377,12 @@ async def _send_for_ever(link: Link, data: bytes) -> None:
 
 
 class TestStandings:
-    @pytest.mark.parametrize("stalled", [False, True])
     @pytest.mark.parametrize(
-        ("epoch", "revoked", "reason"),
+        ("epoch", "revoked", "reason", "stalled"),
         [
-            (TALK.epoch + 1, False, CloseReason.SUPERSEDED),
-            (TALK.epoch, True, CloseReason.REVOKED),
+            (TALK.epoch + 1, False, CloseReason.SUPERSEDED, False),
+            (TALK.epoch + 1, False, CloseReason.SUPERSEDED, True),
+            (TALK.epoch, True, CloseReason.REVOKED, False),
         ],
     )
     def test_closes_those_that_the_feed_objects_to_and_no_others(
