@@ -1,0 +1,109 @@
+"""Commands on the server itself: they open the database by the server's own settings.
+
+The web framework takes a second to load: only the commands that need it do so.
+"""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backend.cli.options import AsJson, group
+from backend.cli.output import CommandError, show
+from backend.db import Database, check_schema, upgrade
+from backend.db.schema import current_revision
+from backend.settings import Settings
+from splitlearn.identity import is_name
+
+if TYPE_CHECKING:
+    from backend.bootstrap import FirstAdmin
+    from backend.server import Server
+
+db = group("db", "The database's schema.")
+organizations = group("organizations", "Organisations on this server.")
+
+
+@db.command("upgrade", epilog="Example: trunkline db upgrade")
+def db_upgrade(*, as_json: AsJson = False) -> None:
+    """Bring the database to this version's tables; makes a SQLite file if there is none."""
+    database = _database(Settings())
+    before = current_revision(database)
+    upgrade(database)
+    after = current_revision(database)
+    show({"before": before, "after": after}, as_json=as_json)
+
+
+@db.command("check", epilog="Example: trunkline db check")
+def db_check(*, as_json: AsJson = False) -> None:
+    """Tell whether this version can work on the database."""
+    database = _database(Settings())
+    check_schema(database)
+    show({"revision": current_revision(database)}, as_json=as_json)
+
+
+@organizations.command("add", epilog="Example: trunkline organizations add clinic --admin anna")
+def add_organization(
+    name: Annotated[str, typer.Argument(help="The organisation's name.")],
+    *,
+    admin: Annotated[str, typer.Option(help="Name of its first admin.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make an organisation with a project and an admin, whose password is shown this once."""
+    from backend.audit.service import OPERATOR  # noqa: PLC0415 - see the module's docstring
+    from backend.auth.passwords import generate_password  # noqa: PLC0415
+    from backend.bootstrap import start  # noqa: PLC0415
+    from backend.organizations.service import create_organization  # noqa: PLC0415
+    from backend.users.service import NewUser  # noqa: PLC0415
+
+    if not (is_name(name) and is_name(admin)):
+        raise CommandError("a name is 1 to 64 of a-z 0-9 . _ -", exit_code=2)
+    server, first = start(Settings())
+    _announce(first)
+    password = generate_password()
+    new = NewUser(admin, server.passwords.hash(password))
+    with server.database.write() as session:
+        create_organization(session, name=name, admin=new, actor=OPERATOR, now=server.now())
+    show({"organization": name, "admin": admin, "password": password}, as_json=as_json)
+
+
+def api() -> None:
+    """Start the control plane's API; Ctrl-C stops it."""
+    import uvicorn  # noqa: PLC0415 - see the module's docstring
+
+    from backend.app import create_app  # noqa: PLC0415
+    from backend.bootstrap import start  # noqa: PLC0415
+
+    settings = Settings()
+    server, first = start(settings)
+    _announce(first)
+    _say_where(server)
+    uvicorn.run(
+        create_app(server),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
+        server_header=False,
+    )
+
+
+def _database(settings: Settings) -> Database:
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Database(settings.resolved_database_url)
+
+
+def _announce(first: "FirstAdmin | None") -> None:
+    if first is not None:
+        typer.echo(f"first start: user {first.name}, password {first.password}", err=True)
+        typer.echo("  This password is shown only now. Change it by: POST /api/v1/me/password", err=True)
+
+
+def _say_where(server: "Server") -> None:
+    settings, authority = server.settings, server.authority
+    typer.echo(f"control plane: {settings.audience} (documentation at /docs)", err=True)
+    typer.echo(f"federation root: {authority.fingerprint}", err=True)
+    if authority.embedded:
+        from backend.federation.authority import EMBEDDED_MEANS  # noqa: PLC0415 - see the docstring
+
+        typer.echo(f"  {settings.resolved_root_file}: {EMBEDDED_MEANS}", err=True)

@@ -1,0 +1,97 @@
+"""``trunkline users`` and ``trunkline tokens``."""
+
+from typing import Annotated
+
+import typer
+
+from backend.cli.options import EPILOG_REMOTE, AsJson, group
+from backend.cli.output import show, show_rows
+from backend.cli.remote import ClientSettings, Remote
+from backend.db.models import Role
+
+users = group("users", f"Your organisation's users. {EPILOG_REMOTE}")
+tokens = group("tokens", f"Your API tokens. {EPILOG_REMOTE}")
+
+UserName = Annotated[str, typer.Argument(help="The user's name.")]
+
+
+@users.command("list", epilog="Example: trunkline users list --json")
+def list_users(*, as_json: AsJson = False) -> None:
+    """List the users."""
+    rows = list(Remote(ClientSettings()).rows("/users"))
+    show_rows(rows, ["name", "role", "created_at", "disabled_at"], as_json=as_json)
+
+
+@users.command("add", epilog="Example: trunkline users add rosa --role researcher")
+def add_user(
+    name: UserName,
+    *,
+    role: Annotated[Role, typer.Option(help="What the user may do.")] = Role.RESEARCHER,
+    as_json: AsJson = False,
+) -> None:
+    """Make a user; the password is shown this once."""
+    show(Remote(ClientSettings()).call("POST", "/users", {"name": name, "role": role.value}), as_json=as_json)
+
+
+@users.command("set-role", epilog="Example: trunkline users set-role rosa auditor")
+def set_role(name: UserName, role: Role, *, as_json: AsJson = False) -> None:
+    """Change what a user may do."""
+    show(Remote(ClientSettings()).call("PATCH", f"/users/{name}", {"role": role.value}), as_json=as_json)
+
+
+@users.command("disable", epilog="Example: trunkline users disable rosa")
+def disable(name: UserName, *, as_json: AsJson = False) -> None:
+    """Shut a user out: sign-ins and tokens end at once."""
+    show(Remote(ClientSettings()).call("PATCH", f"/users/{name}", {"disabled": True}), as_json=as_json)
+
+
+@users.command("enable", epilog="Example: trunkline users enable rosa")
+def enable(name: UserName, *, as_json: AsJson = False) -> None:
+    """Let a user in again."""
+    show(Remote(ClientSettings()).call("PATCH", f"/users/{name}", {"disabled": False}), as_json=as_json)
+
+
+@users.command("reset-password", epilog="Example: trunkline users reset-password rosa")
+def reset_password(name: UserName, *, as_json: AsJson = False) -> None:
+    """Give a user a new password, shown this once."""
+    show(Remote(ClientSettings()).call("POST", f"/users/{name}/password"), as_json=as_json)
+
+
+@tokens.command("sign-in", epilog="Example: export TRUNKLINE_TOKEN=$(trunkline tokens sign-in admin)")
+def sign_in(
+    name: UserName,
+    *,
+    organization: Annotated[str | None, typer.Option(help="Needed by who belongs to several.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Exchange a password, which is asked for, for a token, which is printed alone."""
+    password = typer.prompt("Password", hide_input=True, err=True)
+    body = {"name": name, "password": password, "organization": organization}
+    answer = Remote(ClientSettings()).call("POST", "/sign-in", body)
+    show(answer, as_json=as_json, text=answer["token"])
+
+
+@tokens.command("list", epilog="Example: trunkline tokens list")
+def list_tokens(*, as_json: AsJson = False) -> None:
+    """List your API tokens."""
+    rows = list(Remote(ClientSettings()).rows("/tokens"))
+    show_rows(rows, ["id", "name", "role", "created_at", "expires_at"], as_json=as_json)
+
+
+@tokens.command("add", epilog="Example: trunkline tokens add nightly --role researcher --days 30")
+def add_token(
+    name: Annotated[str, typer.Argument(help="What it is used by.")],
+    *,
+    role: Annotated[Role | None, typer.Option(help="The most it may do; your role if left out.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Its life.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API token; it is shown this once."""
+    body = {"name": name, "role": role.value if role else None, "valid_days": days}
+    show(Remote(ClientSettings()).call("POST", "/tokens", body), as_json=as_json)
+
+
+@tokens.command("revoke", epilog="Example: trunkline tokens revoke 6d4b...")
+def revoke_token(token_id: Annotated[str, typer.Argument(help="Its id, from the list.")]) -> None:
+    """Revoke an API token at once."""
+    Remote(ClientSettings()).call("DELETE", f"/tokens/{token_id}")
