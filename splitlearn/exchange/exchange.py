@@ -215,6 +215,8 @@ class Exchange:
 
     async def _open_link(self) -> Link | None:
         remaining = self._remaining_seconds()
+        if remaining <= 0:
+            raise self._given_up()
         try:
             # Not wait_for: before Python 3.12 it may swallow a cancellation, and close() would hang.
             async with asyncio.timeout(remaining):
