@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+BENCH ?= channel gateway split_step
 
 .PHONY: help setup demo test check format bench clean
 
@@ -34,10 +35,8 @@ format: $(READY)  ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## every benchmark, each prints its table; flags by ARGS="..."
-	$(BIN)/python -m bench.channel $(ARGS)
-	$(BIN)/python -m bench.gateway $(ARGS)
-	$(BIN)/python -m bench.split_step $(ARGS)
+bench: $(READY)  ## benchmarks, each prints its table; one alone: make bench BENCH=split_step ARGS="--dim 512"
+	@for name in $(BENCH); do $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
 
 clean:  ## remove everything that the other targets made
 	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
