@@ -5,7 +5,6 @@ loop that opens the next connection when one is lost.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
@@ -112,8 +111,7 @@ class Exchange:
         """Drop the connection and stop."""
         assert self._task is not None
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.gather(self._task, return_exceptions=True)
 
     @property
     def last_refusal(self) -> str:

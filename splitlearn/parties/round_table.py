@@ -1,7 +1,6 @@
 """The worker's conversations with all silos, as one place to listen and speak."""
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
@@ -43,9 +42,7 @@ class RoundTable:
         """Stop listening."""
         for listener in self._listeners:
             listener.cancel()
-        for listener in self._listeners:
-            with contextlib.suppress(asyncio.CancelledError):
-                await listener
+        await asyncio.gather(*self._listeners, return_exceptions=True)
 
     async def send(self, name: str, message: Message) -> None:
         """Say something to one silo.

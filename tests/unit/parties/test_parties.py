@@ -1,0 +1,203 @@
+"""How a party ends when another does, at the moments that are hard to hit in a whole job."""
+
+import asyncio
+import threading
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from splitlearn.errors import TrainingError
+from splitlearn.exchange import Exchange
+from splitlearn.parties import ComputeThread, SiloParty, TrunkParty
+from splitlearn.tasks import BatchPlan, EvaluationPlan, Example, TokenRow
+from splitlearn.training import CheckpointStore, SiloTrainer, TrunkTrainer
+from splitlearn.wire import (
+    Activations,
+    Goodbye,
+    GoodbyeReason,
+    JobEnd,
+    JobStatus,
+    Message,
+    Phase,
+    Ready,
+    StepVoid,
+    TurnStart,
+)
+from tests.unit.exchange.conftest import READY, run
+from tests.unit.parties.conftest import HIDDEN, job, meeting
+
+ROW = TokenRow((3, 4, 5), (3, 4, 5))
+
+
+class GatedTrainer:
+    """A silo's trainer whose forward of every micro-batch but the first waits for the test."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.log: list[str] = []
+
+    def begin_step(self, step: int, **_: int) -> None:
+        self.log.append(f"begin {step}")
+
+    def bottom_forward(self, batch: Any, key: Any) -> Tensor:
+        if key.micro_batch:
+            assert self.gate.wait(20)
+        return torch.zeros(batch.layout.num_valid, HIDDEN)
+
+    def undo_step(self) -> None:
+        self.log.append("undo")
+
+
+def silo_party(trainer: GatedTrainer, exchange: Exchange, compute: ComputeThread, **fields: Any) -> SiloParty:
+    return SiloParty(
+        spec=job("a", "b", silo_blocks="local", **fields),
+        silo="a",
+        trainer=cast("SiloTrainer", trainer),
+        training=BatchPlan([ROW], batch_size=1, seed=0, silo_name="a", pad_token_id=0),
+        evaluation=EvaluationPlan([Example((ROW,), 0, b"")], batch_size=1, pad_token_id=0),
+        exchange=exchange,
+        compute=compute,
+    )
+
+
+async def next_of(exchange: Exchange, kind: type[Message]) -> Any:
+    while not isinstance(message := (await exchange.receive()).message, kind):
+        pass
+    return message
+
+
+async def seen(exchange: Exchange) -> None:
+    """Wait until a message has come that the party has not taken."""
+    while not exchange.has_received:  # noqa: ASYNC110 - the exchange wakes those who take, not those who look
+        await asyncio.sleep(0.002)
+
+
+class TestSiloThatComputes:
+    """Two micro-batches a step: the trunk speaks while the second is on its way through the bottom."""
+
+    async def overtaken(self, words: list[Message]) -> tuple[GatedTrainer, BaseException | None, list[Any]]:
+        trainer, said = GatedTrainer(), []
+        async with meeting("a") as (silos, trunk), ComputeThread("silo a") as compute:
+            party = silo_party(trainer, silos["a"], compute, accumulation_steps=2)
+            task = asyncio.create_task(party.run())
+            await next_of(trunk["a"], Ready)
+            turn = TurnStart(phase=Phase.TRAIN, round=1, first_step=0, num_steps=1)
+            await trunk["a"].send(turn)
+            said.append(await next_of(trunk["a"], Activations))
+            for word in words:
+                await trunk["a"].send(word)
+            await seen(silos["a"])
+            trainer.gate.set()
+            if isinstance(words[-1], StepVoid):
+                said.append(await next_of(trunk["a"], Activations))
+                said.append(await next_of(trunk["a"], Activations))
+                await trunk["a"].send(JobEnd(status=JobStatus.CANCELLED))
+            said.append(await next_of(trunk["a"], Goodbye))
+            [error] = await asyncio.gather(task, return_exceptions=True)
+        return trainer, error, said
+
+    def test_learns_that_the_job_has_ended(self) -> None:
+        async def test() -> None:
+            _, error, said = await self.overtaken([JobEnd(status=JobStatus.FAILED)])
+            assert isinstance(error, TrainingError)
+            assert "ended the job as failed in round 1" in str(error)
+            assert said[-1] == Goodbye(reason=GoodbyeReason.FAILED)
+
+        run(test())
+
+    def test_learns_that_the_step_is_void_and_begins_it_again(self) -> None:
+        async def test() -> None:
+            trainer, _, said = await self.overtaken([StepVoid(step=0)])
+            assert trainer.log == ["begin 0", "undo", "begin 0"]
+            assert [message.micro_batch for message in said[:-1]] == [0, 0, 1]
+
+        run(test())
+
+
+class LoadedTrainer:
+    """A trunk's trainer that only takes over a checkpoint."""
+
+    loaded = False
+
+    def load_state(self, _: Any) -> None:
+        self.loaded = True
+
+
+class FullStore:
+    """The checkpoints of a job that is done but for the farewell."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+
+    def last_round(self) -> int:
+        return self._rounds
+
+    def load(self, _: int) -> dict[str, Tensor]:
+        return {}
+
+
+def trunk_party(exchanges: dict[str, Exchange], compute: ComputeThread, **fields: Any) -> TrunkParty:
+    spec = job(*exchanges, **fields)
+    return TrunkParty(
+        spec=spec,
+        trainer=cast("TrunkTrainer", LoadedTrainer()),
+        exchanges=exchanges,
+        compute=compute,
+        checkpoints=cast("CheckpointStore", FullStore(spec.rounds)),
+    )
+
+
+class TestTrunk:
+    def test_tells_the_others_when_a_silo_leaves(self) -> None:
+        async def test() -> None:
+            async with meeting("a", "b") as (silos, trunk), ComputeThread("worker") as compute:
+                task = asyncio.create_task(trunk_party(trunk, compute).run())
+                await silos["a"].send(READY)
+                await silos["b"].send(READY)
+                await next_of(silos["b"], TurnStart)
+                await silos["b"].send(Goodbye(reason=GoodbyeReason.CANCELLED))
+                assert await next_of(silos["a"], JobEnd) == JobEnd(status=JobStatus.FAILED)
+                with pytest.raises(TrainingError, match=r"silo 'b' left the job \(cancelled\)"):
+                    await task
+
+        run(test())
+
+    def test_tells_the_others_when_one_is_missing(self) -> None:
+        async def test() -> None:
+            async with meeting("a", "b") as (silos, trunk), ComputeThread("worker") as compute:
+                task = asyncio.create_task(trunk_party(trunk, compute, patience_seconds=0.2).run())
+                await silos["a"].send(READY)
+                assert await next_of(silos["a"], JobEnd) == JobEnd(status=JobStatus.FAILED)
+                with pytest.raises(TrainingError, match="waiting for silo 'b'"):
+                    await task
+
+        run(test())
+
+    def test_tells_all_when_it_is_cancelled(self) -> None:
+        async def test() -> None:
+            async with meeting("a", "b") as (silos, trunk), ComputeThread("worker") as compute:
+                task = asyncio.create_task(trunk_party(trunk, compute).run())
+                for name in "ab":
+                    await silos[name].send(READY)
+                await next_of(silos["a"], TurnStart)
+                task.cancel()
+                for name in "ab":
+                    assert await next_of(silos[name], JobEnd) == JobEnd(status=JobStatus.CANCELLED)
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+        run(test())
+
+    def test_has_completed_a_job_whose_last_goodbye_is_lost(self) -> None:
+        """Every party has saved every round: a silo that vanishes now takes nothing away."""
+
+        async def test() -> None:
+            async with meeting("a") as (silos, trunk), ComputeThread("worker") as compute:
+                task = asyncio.create_task(trunk_party(trunk, compute, patience_seconds=0.2).run())
+                await silos["a"].send(Ready(last_round=1, served=READY.served))
+                assert await next_of(silos["a"], JobEnd) == JobEnd(status=JobStatus.COMPLETED)
+                await task
+
+        run(test())
