@@ -38,6 +38,14 @@ def start(settings: Settings, *, clock: Clock = system_clock) -> tuple[Server, F
     """
     configure_logging(settings.log_format)
     database = Database(settings.resolved_database_url)
+    try:
+        return _start(settings, database, clock)
+    except BaseException:
+        database.dispose()
+        raise
+
+
+def _start(settings: Settings, database: Database, clock: Clock) -> tuple[Server, FirstAdmin | None]:
     check_schema(database)
     with database.read() as session:
         first = find_federation(session) is None

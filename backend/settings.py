@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.log import LogFormat
-from splitlearn.identity import PublicKey
+from splitlearn.identity import InvalidKeyError, PublicKey
 
 
 class Settings(BaseSettings):
@@ -81,8 +81,11 @@ class Settings(BaseSettings):
     @field_validator("root_public_key")
     @classmethod
     def _is_key(cls, value: str | None) -> str | None:
-        if value is not None:
-            PublicKey(bytes.fromhex(value))
+        try:
+            if value is not None:
+                PublicKey(bytes.fromhex(value))
+        except InvalidKeyError as error:
+            raise ValueError(error.message) from error
         return value
 
     @model_validator(mode="after")
