@@ -1,15 +1,10 @@
 """Torch in one thread, also where a whole test session shares the process; cores as they were."""
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-
-# The benchmarks run from a checkout and are never installed.
-sys.path.insert(0, str(Path(__file__).parents[3]))
 
 
 @pytest.fixture(scope="session", autouse=True)
