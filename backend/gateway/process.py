@@ -9,11 +9,14 @@ import sys
 
 import structlog
 from pydantic import ValidationError
+from structlog.tracebacks import ExceptionDictTransformer
+from websockets.exceptions import WebSocketException
 
 from backend.gateway.app import Gateway
 from backend.gateway.http_feed import HttpFeed
 from backend.gateway.settings import GatewaySettings
 from splitlearn.errors import SpecError, TrunklineError
+from splitlearn.link import LIBRARY_LOGGER
 
 _OTHER_FILES = 64
 
@@ -56,9 +59,7 @@ async def run_gateway(settings: GatewaySettings) -> None:
     """
     allow_files(settings.max_connections + settings.max_handshakes + _OTHER_FILES)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _stop_at_signals(stop)
     async with contextlib.AsyncExitStack() as stack:
         feed = None
         if settings.standings_url:
@@ -71,6 +72,18 @@ async def run_gateway(settings: GatewaySettings) -> None:
         await gateway.run(stop)
 
 
+def _stop_at_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def handle(*_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it ends already
+            loop.call_soon_threadsafe(stop.set)
+
+    # Not the loop's own handlers: they end with it, and a second SIGTERM would then kill an orderly end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
 def allow_files(number: int) -> None:
     """Raise this process's limit on open files, of which every connection is one, as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -80,14 +93,29 @@ def allow_files(number: int) -> None:
 
 
 def configure_logs() -> None:
-    """Write every event as one line of JSON to standard error."""
+    """Write every event as one line of JSON to standard error, the library's too; no local variables."""
+    # Local variables of a traceback would be frames and tickets.
+    tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            tracebacks,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
+    LIBRARY_LOGGER.addHandler(_LibraryEvents())
+
+
+class _LibraryEvents(logging.Handler):
+    """Passes on what the websockets library notices; the traceback only if it is not a peer's doing."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger("gateway")
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or isinstance(error, WebSocketException | EOFError):
+            log.info("websocket_refused", what=record.getMessage(), error=type(error).__name__)
+        else:
+            log.error("websocket_failed", what=record.getMessage(), exc_info=error)

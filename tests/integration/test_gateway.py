@@ -80,7 +80,11 @@ class GatewayProcess:
     def end(self, number: signal.Signals) -> int:
         """Send a signal; return the exit code."""
         self.process.send_signal(number)
-        code = self.process.wait(timeout=10)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end; return the exit code."""
+        code = self.process.wait(timeout=START_SECONDS)
         self._listener.join(timeout=10)
         return code
 
@@ -103,13 +107,16 @@ class GatewayLines(Lines):
         names: Silos.
         gateway: Where.
         job: The job's name.
+        cuts: After so many frames of all, the sender's connection is dropped.
     """
 
-    def __init__(self, names: Sequence[str], *, gateway: GatewayProcess, job: str) -> None:
+    def __init__(
+        self, names: Sequence[str], *, gateway: GatewayProcess, job: str, cuts: Sequence[int] = ()
+    ) -> None:
         super().__init__(names)
         self._gateway = gateway
         self._job = job
-        self.tape: list[bytes] = []
+        self.tape = Tape(cuts)
 
     def dial(self, name: str) -> Connect:
         return self._through(name, Role.SILO)
@@ -128,14 +135,26 @@ class GatewayLines(Lines):
         return connect
 
 
-class _TapedLink:
+class Tape:
     """Keeps what the gateway gets: websockets mask what a client sends, the gateway unmasks it."""
 
-    def __init__(self, inner: Link, tape: list[bytes]) -> None:
+    def __init__(self, cuts: Sequence[int]) -> None:
+        self.frames: list[bytes] = []
+        self._cuts = cuts
+
+    def keep(self, frame: Frame) -> bool:
+        """Return whether the connection is to be dropped instead of sending this frame."""
+        self.frames.append(bytes(frame))
+        return len(self.frames) in self._cuts
+
+
+class _TapedLink:
+    def __init__(self, inner: Link, tape: Tape) -> None:
         self._inner, self._tape = inner, tape
 
     async def send(self, frame: Frame) -> None:
-        self._tape.append(bytes(frame))
+        if self._tape.keep(frame):
+            await self._inner.close()
         await self._inner.send(frame)
 
     async def receive(self) -> Frame:
@@ -189,7 +208,7 @@ class TestJob:
         assert result.eval_loss == expected["eval_loss"]
         assert_same(job.everything(), expected["everything"])
 
-        tape = made[0].tape
+        tape = made[0].tape.frames
         assert sum(frame[4] == Kind.SEALED for frame in tape) >= len(plaintexts) > 50
         relayed = b"".join(frame[ENVELOPE_BYTES:] for frame in tape)
         words = words_of(plaintexts)
@@ -217,6 +236,20 @@ class TestJob:
         assert [event["event"] for event in gateway.events].count("gateway_listening") == 3
         assert result.eval_loss == expected["eval_loss"]
         assert_same(job.everything(), expected["everything"])
+
+    def test_survives_the_loss_of_one_side_at_a_time(self, new_job: NewJob, expected: dict[str, Any]) -> None:
+        job, cuts = two_silos(new_job), (7, 40, 41, 90)
+        with gateway_process() as gateway:
+
+            def lines(names: Sequence[str]) -> Lines:
+                return GatewayLines(names, gateway=gateway, job=job.spec.name, cuts=cuts)
+
+            result = job.run(make_lines=lines)
+            gateway.end(signal.SIGTERM)
+        assert result.eval_loss == expected["eval_loss"]
+        assert_same(job.everything(), expected["everything"])
+        ends = [event["reason"] for event in gateway.events if event["event"] == "connection_ended"]
+        assert ends.count("peer_gone") >= len(cuts)
 
 
 def words_of(plaintexts: Sequence[bytes]) -> "np.ndarray[Any, np.dtype[np.uint64]]":
@@ -252,14 +285,15 @@ class TestProcess:
                         connect_gateway(gateway.url, ticket=worker_ticket()),
                     )
                 )
-                gateway.process.send_signal(signal.SIGTERM)
+                for _ in range(2):  # an impatient supervisor
+                    gateway.process.send_signal(signal.SIGTERM)
                 for link in links:
                     with pytest.raises(GatewayClosedError) as closed:
                         await link.receive()
                     assert closed.value.reason is CloseReason.GOING_AWAY
 
             run(test())
-            assert gateway.end(signal.SIGTERM) == 0
+            assert gateway.wait() == 0
         ends = [event["reason"] for event in gateway.events if event["event"] == "connection_ended"]
         assert ends == ["going_away", "going_away"]
 
@@ -287,14 +321,12 @@ class TestProcess:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             gateway = GatewayProcess(port=str(port))
-            assert gateway.process.wait(timeout=START_SECONDS) == 10
-            gateway._listener.join()
+            assert gateway.wait() == 10
         assert f"cannot listen on 127.0.0.1:{port}" in gateway.events[-1]["text"]
 
     def test_a_wrong_setting_is_named(self) -> None:
         gateway = GatewayProcess(ticket_public_key="zz")
-        assert gateway.process.wait(timeout=START_SECONDS) == 2
-        gateway._listener.join()
+        assert gateway.wait() == 2
         assert "TRUNKLINE_GATEWAY_TICKET_PUBLIC_KEY" in gateway.events[-1]["text"]
 
     def test_closes_what_the_control_plane_supersedes(self) -> None:

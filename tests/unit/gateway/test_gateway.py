@@ -564,6 +564,36 @@ class TestEnd:
 
         run(test())
 
+    def test_ends_when_its_watch_fails(self) -> None:
+        """Without it, nobody would close what is revoked."""
+
+        class BrokenFeed(ToldFeed):
+            async def standings(self, seats: Collection[Seat]) -> Collection[Standing]:
+                raise RuntimeError(f"a bug, asked about {len(seats)}")
+
+        async def test() -> None:
+            settings = gateway_settings(standings_seconds=0.05)
+            async with Gateway(settings, feed=BrokenFeed()) as gateway:
+                with pytest.raises(RuntimeError, match="a bug"):
+                    await gateway.run(asyncio.Event())
+
+        run(test())
+
+    def test_a_pair_that_left_leaves_nothing(self) -> None:
+        async def test() -> None:
+            async with Gateway(gateway_settings()) as gateway:
+                for _ in range(3):
+                    for link in await pair(gateway):
+                        await link.close()
+                await until(lambda: gateway.hall.num_guests == 0)
+                assert not gateway.hall.seats()
+                assert not gateway.hall._places
+                assert not gateway.hall._per_party
+                assert gateway.counters.sessions == 3
+                assert gateway.hall.num_sessions == 0
+
+        run(test())
+
     def test_a_port_in_use_is_named(self) -> None:
         async def test() -> None:
             async with Gateway(gateway_settings()) as gateway:
