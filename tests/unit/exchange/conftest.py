@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from splitlearn.errors import LinkError
 from splitlearn.exchange import Exchange
-from splitlearn.link import Connect
+from splitlearn.link import Connect, Link
 from splitlearn.protocol import SiloProtocol, TrunkProtocol
 from splitlearn.simulation.roster import WORKER_NAME, enrol
 from splitlearn.spec import JobSpec
@@ -41,6 +42,15 @@ def trunk_side(connect: Connect, *, name: str = "a", window: int = 16, **how: An
         window=window,
     )
     return Exchange(protocol, connect=connect, peer=f"silo {name!r}", **how)
+
+
+async def unreachable() -> Link:
+    raise LinkError("no route to host")
+
+
+async def never() -> Link:
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:

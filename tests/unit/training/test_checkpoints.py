@@ -55,6 +55,12 @@ class TestSave:
         assert store(tmp_path).rounds() == [3, 4]
         assert store(tmp_path).last_round() == 4
 
+    def test_deletes_the_rounds_of_a_future_that_was_given_up(self, tmp_path: Path) -> None:
+        """The party went back to round 1 with others; its old round 4 must not outlive the new one."""
+        for round_number in (3, 4, 1):
+            store(tmp_path).save(state(round_number), round_number=round_number)
+        assert store(tmp_path).rounds() == [1]
+
     def test_replaces_a_round_that_is_repeated(self, tmp_path: Path) -> None:
         for value in (1.0, 2.0):
             store(tmp_path).save(state(value), round_number=1)
