@@ -40,6 +40,9 @@ from splitlearn.identity import (
 
 DATABASES = ("sqlite", "postgresql")
 
+ON_SQLITE_ALONE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what is refused before the database is asked, or asked the same way by another test."""
+
 
 def _server_url() -> URL:
     """The PostgreSQL server where throw-away databases may be made: the socket, or the loopback."""

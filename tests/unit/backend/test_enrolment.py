@@ -17,7 +17,7 @@ from splitlearn.identity import (
     SigningKey,
     TrustStore,
 )
-from tests.unit.backend.conftest import PartyProgram, World
+from tests.unit.backend.conftest import ON_SQLITE_ALONE, PartyProgram, World
 
 KINDS = pytest.mark.parametrize("kind", ["silo", "worker"])
 
@@ -56,6 +56,7 @@ class TestInvite:
         world.enrolled("north", "silo")
         world.enrolled("north", "worker")
 
+    @ON_SQLITE_ALONE
     @pytest.mark.parametrize("name", ["", "North", "a b", "-", "x" * 65, "nörd"])
     def test_refuses_what_is_no_name(self, world: World, name: str) -> None:
         refused = world.admin.refused("POST", "/silos/invitations", {"name": name})
@@ -110,10 +111,12 @@ class TestEnrol:
         body = world.invited().enrolment(fingerprint=FederationRoot.generate().fingerprint)
         assert world.anybody.refused("POST", "/enrolment", body) == (409, "wrong_root")
 
+    @ON_SQLITE_ALONE
     def test_mistyped_fingerprint_is_refused(self, world: World) -> None:
         body = {**world.invited().enrolment(), "fingerprint": "0000"}
         assert world.anybody.refused("POST", "/enrolment", body) == (422, "fingerprint")
 
+    @ON_SQLITE_ALONE
     @pytest.mark.parametrize(
         "changes",
         [
@@ -126,12 +129,14 @@ class TestEnrol:
         body = world.invited().enrolment(**changes)
         assert world.anybody.refused("POST", "/enrolment", body) == (403, "proof_refused")
 
+    @ON_SQLITE_ALONE
     def test_proof_of_another_key_is_refused(self, world: World) -> None:
         program = world.invited()
         other = base64.b64encode(SigningKey.generate().public_key.raw).decode()
         body = {**program.enrolment(), "public_key": other}
         assert world.anybody.refused("POST", "/enrolment", body) == (403, "proof_refused")
 
+    @ON_SQLITE_ALONE
     def test_weak_key_is_refused(self, world: World) -> None:
         body = {**world.invited().enrolment(), "public_key": base64.b64encode(bytes(32)).decode()}
         assert world.anybody.refused("POST", "/enrolment", body) == (422, "invalid_key")
@@ -219,6 +224,7 @@ class TestOfflineRoot:
         refused = world.admin.refused("PUT", "/silos/north/certificate", body)
         assert refused == (409, "certificate_refused")
 
+    @ON_SQLITE_ALONE
     @pytest.mark.parametrize("field", ["kind", "name", "public_key"])
     def test_certificate_for_another_request_is_refused(
         self, offline_world: tuple[World, FederationRoot], field: str

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from splitlearn.identity import CertificateKind, SigningKey
-from tests.unit.backend.conftest import World
+from tests.unit.backend.conftest import ON_SQLITE_ALONE, World
 
 
 class TestLogin:
@@ -26,6 +26,7 @@ class TestLogin:
         session.ok("DELETE", "/session")
         assert session.refused("POST", "/session/heartbeat") == (401, "session_ended")
 
+    @ON_SQLITE_ALONE
     @pytest.mark.parametrize(
         "changes",
         [
@@ -38,6 +39,7 @@ class TestLogin:
         body = world.enrolled().login(**changes)
         assert world.anybody.refused("POST", "/login", body) == (401, "login_refused")
 
+    @ON_SQLITE_ALONE
     @pytest.mark.parametrize("field", ["boot_id", "previous_boot_id"])
     def test_boot_ids_are_signed(self, world: World, field: str) -> None:
         body = {**world.enrolled().login(), field: secrets.token_hex(16)}
@@ -71,6 +73,7 @@ class TestNonce:
         world.clock.advance(seconds=world.server.settings.login_nonce_seconds + 1)
         assert world.anybody.refused("POST", "/login", body) == (401, "nonce_refused")
 
+    @ON_SQLITE_ALONE
     @pytest.mark.parametrize("nonce", ["x", "A" * 75, "ü", "A" * 76])
     def test_of_nobody_is_refused(self, world: World, nonce: str) -> None:
         body = world.enrolled().login(nonce=nonce)

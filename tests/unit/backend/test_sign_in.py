@@ -7,7 +7,7 @@ from backend.auth.passwords import Passwords, generate_password
 from backend.auth.repository import find_user
 from backend.auth.throttle import wait_seconds
 from backend.errors import UnavailableError
-from tests.unit.backend.conftest import World
+from tests.unit.backend.conftest import ON_SQLITE_ALONE, World
 
 
 class TestSignIn:
@@ -30,6 +30,7 @@ class TestSignIn:
         world.admin.ok("POST", "/sign-out")
         assert world.admin.refused("GET", "/me") == (401, "not_signed_in")
 
+    @ON_SQLITE_ALONE
     @pytest.mark.parametrize("token", ["", "x", "tks_" + "x" * 43, "tkp_" + "x" * 43, "x" * 1000])
     def test_no_other_token_passes(self, world: World, token: str) -> None:
         assert world.anybody.as_(token).refused("GET", "/me") == (401, "not_signed_in")
@@ -62,11 +63,13 @@ class TestThrottle:
             world.anybody.refused("POST", "/sign-in", wrong)
         assert world.anybody.refused("POST", "/sign-in", wrong) == (429, "sign_in_throttled")
 
+    @ON_SQLITE_ALONE
     def test_an_address_that_tries_many_names_waits(self, world: World) -> None:
         for number in range(world.server.settings.sign_in_failures_per_address):
             world.anybody.refused("POST", "/sign-in", {"name": f"name-{number}", "password": "x"})
         assert world.anybody.refused("POST", "/sign-in", {"name": "other", "password": "x"})[0] == 429
 
+    @ON_SQLITE_ALONE
     def test_a_right_password_forgets_earlier_failures(self, world: World) -> None:
         wrong = {"name": "admin", "password": "guess"}
         limit = world.server.settings.sign_in_failures_per_name
@@ -75,6 +78,7 @@ class TestThrottle:
                 world.anybody.refused("POST", "/sign-in", wrong)
             world.sign_in("admin", world.first.password)
 
+    @ON_SQLITE_ALONE
     def test_changing_the_password_is_throttled_too(self, world: World) -> None:
         body = {"current": "guess", "new": "a-new-password"}
         limit = world.server.settings.sign_in_failures_per_name
@@ -94,6 +98,7 @@ class TestPassword:
         assert other.refused("GET", "/me")[0] == world.admin.refused("GET", "/me")[0] == 401
         world.sign_in("admin", "a-much-better-password")
 
+    @ON_SQLITE_ALONE
     def test_short_ones_are_refused(self, world: World) -> None:
         body = {"current": world.first.password, "new": "short"}
         assert world.admin.refused("POST", "/me/password", body) == (422, "invalid_request")
