@@ -5,6 +5,7 @@ loop that opens the next connection when one is lost.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
@@ -52,6 +53,7 @@ _HOPELESS = (
     WrongReplicaError,
     WrongSpecError,
 )
+_REFUSALS_KEPT = 16
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -85,7 +87,7 @@ class Exchange:
         self.protocol = protocol
         self.peer = peer
         self.traffic = Traffic()
-        self.refusals: list[TrunklineError] = []
+        self.refusals: deque[TrunklineError] = deque(maxlen=_REFUSALS_KEPT)  # anybody may knock, for ever
         self._connect = connect
         self._patience_seconds = patience_seconds
         self._handshake_seconds = min(handshake_seconds, patience_seconds)
