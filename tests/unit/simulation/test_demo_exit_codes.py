@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from backend.cli.output import REFUSED_EXIT_CODE
 from splitlearn import errors
 from splitlearn.simulation import exit_codes
 
@@ -24,12 +25,19 @@ def test_the_page_lists_every_error_of_the_tree() -> None:
     by_code: dict[int, set[str]] = {}
     for kind in tree:
         by_code.setdefault(kind.exit_code, set()).add(kind.code)
-    own = {exit_codes.OK, exit_codes.BUG, exit_codes.INTERRUPTED, exit_codes.TERMINATED}
+    own = {
+        exit_codes.OK,
+        exit_codes.BUG,
+        exit_codes.INTERRUPTED,
+        exit_codes.TERMINATED,
+        REFUSED_EXIT_CODE,
+    }
     assert {code: words for code, words in ROWS.items() if code not in own} == by_code
 
 
 def test_the_page_lists_what_is_no_error_of_the_tree() -> None:
     assert ROWS[exit_codes.OK] == set()
     assert ROWS[exit_codes.BUG] == {"bug"}
+    assert ROWS[REFUSED_EXIT_CODE] == {"refused"}
     assert ROWS[exit_codes.INTERRUPTED] == ROWS[exit_codes.TERMINATED] == {"cancelled"}
     assert (exit_codes.INTERRUPTED, exit_codes.TERMINATED) == (130, 143)
