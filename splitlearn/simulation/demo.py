@@ -20,7 +20,7 @@ from splitlearn.simulation.federation import Federation
 from splitlearn.simulation.interruption import Interruption
 from splitlearn.simulation.json_files import refuse_unwritable, write_json
 from splitlearn.simulation.outcome import DemoOutcome, Fault
-from splitlearn.simulation.reference_process import ReferenceStep, run_reference
+from splitlearn.simulation.reference_process import ReferenceProcess, ReferenceStep
 from splitlearn.simulation.results import SimulationResult, Status
 from splitlearn.simulation.run_folder import RunFolder, claim
 
@@ -158,7 +158,10 @@ class _Demo:
             silos=tuple(RequestedSilo.of(silo) for silo in inputs.data),
         )
         self._display.begin_reference(inputs.spec.rounds * inputs.spec.steps_per_round)
-        return run_reference(request, work_dir=folder.path, on_step=self._display.reference)
+        process = ReferenceProcess(request, work_dir=folder.path, on_step=self._display.reference)
+        with self._interruption.calls(process.cancel):
+            self._interruption.check()
+            return process.run()
 
     def _ended_by(self, error: BaseException) -> DemoOutcome:
         signum = self._interruption.signum
@@ -190,7 +193,8 @@ class _Demo:
         if path is None:
             return outcome
         try:
-            write_json(path, outcome.to_json())
+            with self._interruption.waits():
+                write_json(path, outcome.to_json())
         except TrunklineError as error:
             return outcome if outcome.fault else self._outcome("failed", Fault.of(error))
         return outcome

@@ -3,7 +3,7 @@
 import os
 import sys
 import textwrap
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,12 @@ import pytest
 from splitlearn.simulation.centralised_files import CentralisedAnswer, CentralisedRequest, RequestedSilo
 from splitlearn.simulation.demo_inputs import plan_job
 from splitlearn.simulation.demo_options import DemoOptions
-from splitlearn.simulation.reference_process import CentralisedError, ReferenceStep, run_reference
+from splitlearn.simulation.reference_process import (
+    FOLDER,
+    CentralisedError,
+    ReferenceProcess,
+    ReferenceStep,
+)
 from splitlearn.tasks import Example, TokenRow
 
 ANSWER = CentralisedAnswer(losses=(1.0,), eval_loss=0.5, seconds_per_step=0.1, silos=())
@@ -32,8 +37,8 @@ def run(
     asked: CentralisedRequest, folder: Path, source: str
 ) -> tuple[CentralisedAnswer, list[ReferenceStep]]:
     steps: list[ReferenceStep] = []
-    answer = run_reference(asked, work_dir=folder, on_step=steps.append, program=program(source))
-    return answer, steps
+    process = ReferenceProcess(asked, work_dir=folder, on_step=steps.append, program=program(source))
+    return process.run(), steps
 
 
 class TestRunReference:
@@ -71,23 +76,63 @@ class TestRunReference:
         with pytest.raises(CentralisedError, match="left no answer"):
             run(request_file, tmp_path, "pass")
 
-    def test_ends_the_child_when_we_are_interrupted(
+    def test_clears_what_a_killed_run_left(self, request_file: CentralisedRequest, tmp_path: Path) -> None:
+        (tmp_path / FOLDER).mkdir()
+        (tmp_path / FOLDER / "request.json").write_text("rows")
+        with pytest.raises(CentralisedError):
+            run(request_file, tmp_path, "raise SystemExit(3)")
+        assert list(tmp_path.iterdir()) == []
+
+
+class _Sleeper:
+    """A reference that tells its process id as its first step, and then sleeps."""
+
+    SOURCE = """
+        import json, os, time
+        print(json.dumps({"step": os.getpid(), "loss": 1.0}), flush=True)
+        time.sleep(600)
+    """
+
+    def __init__(
+        self, asked: CentralisedRequest, folder: Path, *, then: Callable[["_Sleeper"], None]
+    ) -> None:
+        self._then = then
+        self.pid = 0
+        self.process = ReferenceProcess(
+            asked, work_dir=folder, on_step=self._on_step, program=program(self.SOURCE)
+        )
+
+    def _on_step(self, step: ReferenceStep) -> None:
+        self.pid = step.step
+        self._then(self)
+
+
+def _raise(_: _Sleeper) -> None:
+    raise KeyboardInterrupt
+
+
+def _cancel(sleeper: _Sleeper) -> None:
+    sleeper.process.cancel()
+
+
+class TestEnd:
+    @pytest.mark.parametrize("then", [_raise, _cancel])
+    def test_no_child_and_no_row_is_left(
+        self, request_file: CentralisedRequest, tmp_path: Path, then: Callable[[_Sleeper], None]
+    ) -> None:
+        sleeper = _Sleeper(request_file, tmp_path, then=then)
+        with pytest.raises(KeyboardInterrupt):
+            sleeper.process.run()
+        with pytest.raises(ProcessLookupError):
+            os.kill(sleeper.pid, 0)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_one_cancelled_beforehand_never_starts(
         self, request_file: CentralisedRequest, tmp_path: Path
     ) -> None:
-        source = """
-            import json, os, time
-            print(json.dumps({"step": os.getpid(), "loss": 1.0}), flush=True)
-            time.sleep(600)
-        """
-        children: list[int] = []
-
-        def interrupt(step: ReferenceStep) -> None:
-            children.append(step.step)
-            raise KeyboardInterrupt
-
-        began = time.monotonic()
+        sleeper = _Sleeper(request_file, tmp_path, then=_raise)
+        sleeper.process.cancel()
         with pytest.raises(KeyboardInterrupt):
-            run_reference(request_file, work_dir=tmp_path, on_step=interrupt, program=program(source))
-        assert time.monotonic() - began < 60
-        with pytest.raises(ProcessLookupError):
-            os.kill(children[0], 0)
+            sleeper.process.run()
+        assert sleeper.pid == 0
+        assert list(tmp_path.iterdir()) == []
