@@ -355,20 +355,20 @@ def _complain_of(outcome: "DemoOutcome", *, verbose: bool) -> None:
 
 
 def _how_to_resume(outcome: "DemoOutcome", arguments: Sequence[str]) -> str:
-    command = shlex.join([_program(arguments[0]), *(word for word in arguments[1:] if word != "--resume")])
+    command = shlex.join([*_program(arguments[0]), *(word for word in arguments[1:] if word != "--resume")])
     if outcome.last_round == 0:
         return f"No round was finished yet; begin anew with: {command}"
     return f"Rounds 1 to {outcome.last_round} are kept in {outcome.out_dir}; go on with: {command} --resume"
 
 
-def _program(path: str) -> str:
-    """Return how the user calls us."""
+def _program(path: str) -> list[str]:
+    """Return the words by which the user calls us."""
     if Path(path).name == "__main__.py":
-        return f"{sys.executable} -m splitlearn.simulation"
+        return [sys.executable, "-m", "splitlearn.simulation"]
     try:
-        return str(Path(path).resolve().relative_to(Path.cwd()))
+        return [str(Path(path).resolve().relative_to(Path.cwd()))]
     except ValueError:
-        return path
+        return [path]
 
 
 def _complain(sentence: str) -> None:
