@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Protocol
 import torch
 from transformers.utils import logging as transformers_logging
 
-from splitlearn.errors import TrunklineError
+from splitlearn.errors import TrainingError, TrunklineError
 from splitlearn.parties import Progress
 from splitlearn.simulation import exit_codes
 from splitlearn.simulation.centralised_files import CentralisedAnswer, CentralisedRequest, RequestedSilo
@@ -135,6 +136,7 @@ class _Demo:
             self._interruption.check()
             self._result = federation.run(resume=self._options.resume)
         self._interruption.check()
+        _refuse_divergence(self._result)
         if self._options.centralised:
             self._reference = self._run_reference(folder, inputs)
 
@@ -198,3 +200,11 @@ class _Demo:
         except TrunklineError as error:
             return outcome if outcome.fault else self._outcome("failed", Fault.of(error))
         return outcome
+
+
+def _refuse_divergence(result: SimulationResult) -> None:
+    if not math.isfinite(result.eval_loss):
+        raise TrainingError(
+            f"training diverged: the evaluation loss is {result.eval_loss} after {result.num_steps} steps at "
+            f"--learning-rate {result.spec.learning_rate.peak:g}; begin anew with a lower one"
+        )
