@@ -1,11 +1,21 @@
 """Records of a silo's data to token batches with labels, and what evaluation says of them.
 
-From the file to the step: :func:`read_records` (plain text, JSONL, CSV, TSV), :class:`Template` and the
+From the file to the step: :func:`~splitlearn.records.read_records`, :class:`Template` and the
 tasks of the specification, :func:`prepare` (tokens, labels, truncation), :func:`split_holdout`,
 :class:`BatchPlan` and :class:`EvaluationPlan`. :func:`load_silo_data` does all of it. The formats are
 described in ``docs/data.md``. Everything before ``batches`` and ``scoring`` needs no torch.
 """
 
+from splitlearn.records import (
+    DEFAULT_LIMITS,
+    ColumnMapping,
+    DataFormat,
+    ReadLimits,
+    Record,
+    format_of,
+    read_records,
+    write_records,
+)
 from splitlearn.tasks.batches import (
     BatchPlan,
     TokenBatch,
@@ -13,17 +23,14 @@ from splitlearn.tasks.batches import (
     concatenate_batches,
 )
 from splitlearn.tasks.chance import keyed_digest, keyed_fraction, keyed_random
-from splitlearn.tasks.columns import ColumnMapping
 from splitlearn.tasks.evaluation import EvaluationPlan, EvaluationResult
 from splitlearn.tasks.examples import Prepared, prepare
 from splitlearn.tasks.holdout import Split, split_holdout
-from splitlearn.tasks.reading import DEFAULT_LIMITS, DataFormat, ReadLimits, format_of, read_records
-from splitlearn.tasks.records import Record, write_records
 from splitlearn.tasks.rows import IGNORED, Example, TokenRow
 from splitlearn.tasks.scoring import LossSum, RowScore, best_candidate, row_scores, total_loss
 from splitlearn.tasks.silo_data import DataReport, SiloData, load_silo_data, prepare_silo_data
 from splitlearn.tasks.template import Template
-from splitlearn.tasks.texts import RowTexts, Task, row_texts
+from splitlearn.tasks.texts import RowTexts, Task, UnknownLabelsError, row_texts
 from splitlearn.tasks.tokenizing import TextTokenizer, encode_texts, load_tokenizer, padding_id
 
 __all__ = [
@@ -49,6 +56,7 @@ __all__ = [
     "TextTokenizer",
     "TokenBatch",
     "TokenRow",
+    "UnknownLabelsError",
     "best_candidate",
     "collate",
     "concatenate_batches",

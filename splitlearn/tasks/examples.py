@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from splitlearn.errors import DataError
+from splitlearn.records import Record
 from splitlearn.spec import ChoiceTask, SftTask
-from splitlearn.tasks.records import Record
 from splitlearn.tasks.rows import IGNORED, Example, TokenRow
 from splitlearn.tasks.texts import RowTexts, Task, row_texts
 from splitlearn.tasks.tokenizing import TextTokenizer, encode_texts

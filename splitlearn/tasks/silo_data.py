@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from splitlearn.tasks.columns import ColumnMapping
+from splitlearn.records import DEFAULT_LIMITS, ColumnMapping, DataFormat, ReadLimits, Record, read_records
 from splitlearn.tasks.examples import Prepared, prepare
 from splitlearn.tasks.holdout import Split, split_holdout
-from splitlearn.tasks.reading import DEFAULT_LIMITS, DataFormat, ReadLimits, read_records
-from splitlearn.tasks.records import Record
 from splitlearn.tasks.rows import Example, TokenRow
 from splitlearn.tasks.texts import Task
 from splitlearn.tasks.tokenizing import TextTokenizer

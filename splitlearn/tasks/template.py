@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from splitlearn.errors import DataError
-from splitlearn.tasks.records import Record
+from splitlearn.records import Record
 
 _RULE = "write {column} for a column's text, {{ and }} for braces"
 

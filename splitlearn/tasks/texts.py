@@ -5,13 +5,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from splitlearn.errors import DataError
+from splitlearn.records import Record, known_names
 from splitlearn.spec import CausalLmTask, ChoiceTask, SftTask
 from splitlearn.tasks.chance import keyed_digest
-from splitlearn.tasks.records import Record, known_names
 from splitlearn.tasks.template import Template
 
 Task = CausalLmTask | SftTask | ChoiceTask
 _MAX_LABELS_SHOWN = 5
+
+
+class UnknownLabelsError(DataError):
+    """Labels of a data set are not among a task's candidate answers.
+
+    Attributes:
+        num_unknown: Rows with such a label.
+        num_rows: Rows looked at.
+    """
+
+    code = "unknown_labels"
+
+    def __init__(self, message: str, *, column: str, num_unknown: int, num_rows: int) -> None:
+        super().__init__(message)
+        self.num_unknown, self.num_rows = num_unknown, num_rows
+        self.public = (
+            f"{num_unknown} of {num_rows} rows have a label in column {column!r} that is not among the "
+            "task's answers"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +61,8 @@ def row_texts(records: Iterable[Record], *, task: Task) -> Iterator[RowTexts]:
     """Yield the texts of every row.
 
     Raises:
-        DataError: A template is malformed or names a column that a row lacks; or, after the last row,
-            some labels are not among the candidates: the message counts them.
+        DataError: A template is malformed or names a column that a row lacks.
+        UnknownLabelsError: After the last row: some labels are not among the candidates.
     """
     if isinstance(task, CausalLmTask):
         text = Template.parse(task.text)
@@ -73,10 +92,15 @@ def _choice_texts(records: Iterable[Record], *, task: ChoiceTask) -> Iterator[Ro
         raise _unknown_labels(first_unknown, unknown, count=count, task=task)
 
 
-def _unknown_labels(first: Record, unknown: Counter[str], *, count: int, task: ChoiceTask) -> DataError:
+def _unknown_labels(
+    first: Record, unknown: Counter[str], *, count: int, task: ChoiceTask
+) -> UnknownLabelsError:
     tally = ", ".join(f"{label!r} {times} times" for label, times in unknown.most_common(_MAX_LABELS_SHOWN))
-    return DataError(
+    return UnknownLabelsError(
         f"{first.where}: label {first.text(task.label)!r} in column {task.label!r} is not among the "
         f"candidates {known_names(task.answers)}; {unknown.total()} of {count} rows have such a label "
-        f"({tally}); add it to the answers or correct the data"
+        f"({tally}); add it to the answers or correct the data",
+        column=task.label,
+        num_unknown=unknown.total(),
+        num_rows=count,
     )

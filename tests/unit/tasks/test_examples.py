@@ -15,6 +15,7 @@ from splitlearn.tasks import (
     Task,
     TextTokenizer,
     TokenRow,
+    UnknownLabelsError,
     encode_texts,
     load_tokenizer,
     prepare,
@@ -155,6 +156,16 @@ class TestChoice:
         )
         with pytest.raises(DataError, match=message):
             prepared(rows, CHOICE, tokenizer)
+
+    def test_unknown_labels_are_told_to_others_by_count_alone(
+        self, tokenizer: TextTokenizer, rows_of: RowsOf
+    ) -> None:
+        rows = rows_of({"q": "a", "label": "0"}, {"q": "b", "label": "private"})
+        with pytest.raises(UnknownLabelsError) as caught:
+            prepared(rows, CHOICE, tokenizer)
+        assert caught.value.public == (
+            "1 of 2 rows have a label in column 'label' that is not among the task's answers"
+        )
 
     @pytest.mark.parametrize(
         "answers", [{"a": "no", "b": "not sure"}, {"a": "x", "b": "x"}, {"a": "", "b": "y"}]

@@ -1,7 +1,7 @@
 import pytest
 
 from splitlearn.errors import DataError
-from splitlearn.tasks import ColumnMapping, Record
+from splitlearn.records import ColumnMapping, Record
 
 
 def mapped(text: str, **columns: object) -> dict[str, object]:

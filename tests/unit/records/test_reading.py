@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitlearn.errors import DataError
-from splitlearn.tasks import ColumnMapping, DataFormat, ReadLimits, Record, format_of, read_records
+from splitlearn.records import ColumnMapping, DataFormat, ReadLimits, Record, format_of, read_records
 
 
 @pytest.fixture
@@ -226,3 +226,33 @@ class TestPublicFiles:
     def test_json_array_is_refused_with_the_remedy(self, test_data: Path) -> None:
         with pytest.raises(DataError, match="a JSON array must be written as one object per line"):
             read(test_data / "data/instruction/llms_from_scratch/instruction-data.json")
+
+
+class TestBadRows:
+    @pytest.mark.parametrize(
+        ("name", "content", "bad_lines", "num_good"),
+        [
+            ("a.jsonl", b'{"text": "x"}\n[1]\nno\n{"text": "y"}\n', [2, 3], 2),
+            ("a.csv", b"a,b\n1,2\n3\n4,5,6\n7,8\n", [3, 4], 2),
+            ("a.tsv", b"a\tb\n1\n2\t3\n", [2], 1),
+        ],
+    )
+    def test_are_passed_over_where_the_caller_collects_them(
+        self, write: Write, name: str, content: bytes, bad_lines: list[int], num_good: int
+    ) -> None:
+        path, bad = write(name, content), list[DataError]()
+        records = list(read_records(path, on_bad_row=bad.append))
+        found = [int(error.message.split(":")[1]) for error in bad]
+        assert (found, len(records)) == (bad_lines, num_good)
+
+    def test_a_row_without_a_mapped_column_is_one(self, write: Write) -> None:
+        path, bad = write("a.jsonl", b'{"a": 1}\n{"b": 1}\n'), list[DataError]()
+        list(read_records(path, columns=ColumnMapping.parse("text=a"), on_bad_row=bad.append))
+        assert [error.message.split(";")[0] for error in bad] == [
+            f"{path}:2: no column 'a', which is mapped to 'text'"
+        ]
+
+    def test_a_file_of_nothing_else_is_not_called_empty(self, write: Write) -> None:
+        bad: list[DataError] = []
+        assert not list(read_records(write("a.jsonl", b"no\n"), on_bad_row=bad.append))
+        assert len(bad) == 1

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from splitlearn.errors import DataError
-from splitlearn.tasks.columns import ColumnMapping
-from splitlearn.tasks.lines import decoded_lines
-from splitlearn.tasks.records import Record
+from splitlearn.records.columns import ColumnMapping
+from splitlearn.records.lines import decoded_lines
+from splitlearn.records.record import Record
 
 
 class DataFormat(StrEnum):
@@ -55,12 +55,22 @@ class ReadLimits:
 DEFAULT_LIMITS = ReadLimits()
 
 
+OnBadRow = Callable[[DataError], None]
+"""Told of a row that is wrong; raises to end the reading, or returns to pass the row over."""
+
+
+def end_reading(error: DataError) -> None:
+    """End the reading at the first row that is wrong, as training does."""
+    raise error
+
+
 def read_records(
     path: Path,
     *,
     data_format: DataFormat | None = None,
     columns: ColumnMapping | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
+    on_bad_row: OnBadRow = end_reading,
 ) -> Iterator[Record]:
     """Yield the rows of one file.
 
@@ -69,19 +79,32 @@ def read_records(
         data_format: The format, where the suffix does not say it.
         columns: New names of columns, applied to every row.
         limits: What the file may hold.
+        on_bad_row: Told of each row that is wrong by itself. What is wrong with the whole file, or leaves
+            open where its next row begins, ends the reading in any case.
 
     Raises:
         DataError: The file is missing, empty, of an unknown format or malformed.
     """
     reader = _READERS[data_format or format_of(path)]
     mapping = columns or ColumnMapping()
-    count = 0
-    for record in reader(path, limits):
+    count = num_bad = 0
+
+    def refuse(error: DataError) -> None:
+        nonlocal num_bad
+        on_bad_row(error)
+        num_bad += 1
+
+    for record in reader(path, limits, refuse):
         count += 1
         if count > limits.max_rows:
             raise DataError(f"{record.where}: more than {limits.max_rows} rows, the limit; split the file")
-        yield mapping.apply(record)
-    if not count:
+        try:
+            mapped = mapping.apply(record)
+        except DataError as error:
+            refuse(error)
+        else:
+            yield mapped
+    if not count and not num_bad:
         raise DataError(f"{path}: the file has no rows; give a file with at least one")
 
 
@@ -101,7 +124,7 @@ def format_of(path: Path) -> DataFormat:
         ) from None
 
 
-def _read_text(path: Path, limits: ReadLimits) -> Iterator[Record]:
+def _read_text(path: Path, limits: ReadLimits, _: OnBadRow) -> Iterator[Record]:
     source = str(path)
     for number, line in enumerate(decoded_lines(path, max_line_bytes=limits.max_line_bytes), 1):
         text = line.rstrip("\r\n")
@@ -109,11 +132,17 @@ def _read_text(path: Path, limits: ReadLimits) -> Iterator[Record]:
             yield Record({"text": text}, source, number)
 
 
-def _read_jsonl(path: Path, limits: ReadLimits) -> Iterator[Record]:
+def _read_jsonl(path: Path, limits: ReadLimits, refuse: OnBadRow) -> Iterator[Record]:
     source = str(path)
     for number, line in enumerate(decoded_lines(path, max_line_bytes=limits.max_line_bytes), 1):
-        if line.strip():
-            yield Record(_json_object(line, where=f"{source}:{number}"), source, number)
+        if not line.strip():
+            continue
+        try:
+            columns = _json_object(line, where=f"{source}:{number}")
+        except DataError as error:
+            refuse(error)
+        else:
+            yield Record(columns, source, number)
 
 
 def _json_object(line: str, *, where: str) -> dict[str, object]:
@@ -151,18 +180,18 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
 
 
-def _read_tsv(path: Path, limits: ReadLimits) -> Iterator[Record]:
+def _read_tsv(path: Path, limits: ReadLimits, refuse: OnBadRow) -> Iterator[Record]:
     lines = decoded_lines(path, max_line_bytes=limits.max_line_bytes)
     rows = (
         (number, line.rstrip("\r\n").split("\t"))
         for number, line in enumerate(lines, 1)
         if line.strip("\r\n")
     )
-    return _table(path, rows)
+    return _table(path, rows, refuse)
 
 
-def _read_csv(path: Path, limits: ReadLimits) -> Iterator[Record]:
-    return _table(path, _csv_rows(path, limits))
+def _read_csv(path: Path, limits: ReadLimits, refuse: OnBadRow) -> Iterator[Record]:
+    return _table(path, _csv_rows(path, limits), refuse)
 
 
 def _csv_rows(path: Path, limits: ReadLimits) -> Iterator[tuple[int, list[str]]]:
@@ -182,16 +211,18 @@ def _csv_rows(path: Path, limits: ReadLimits) -> Iterator[tuple[int, list[str]]]
             yield first_line, row
 
 
-def _table(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Record]:
+def _table(path: Path, rows: Iterator[tuple[int, list[str]]], refuse: OnBadRow) -> Iterator[Record]:
     source = str(path)
     header = None
     for number, row in rows:
         if header is None:
             header = _checked_header(row, where=f"{source}:{number}")
         elif len(row) != len(header):
-            raise DataError(
-                f"{source}:{number}: the row has {len(row)} fields, expected {len(header)} as in the header; "
-                "correct the row, or quote the field that holds the separator (CSV)"
+            refuse(
+                DataError(
+                    f"{source}:{number}: the row has {len(row)} fields, expected {len(header)} as in the "
+                    "header; correct the row, or quote the field that holds the separator (CSV)"
+                )
             )
         else:
             yield Record(dict(zip(header, row, strict=True)), source, number)
@@ -209,7 +240,7 @@ def _checked_header(row: list[str], *, where: str) -> list[str]:
     return header
 
 
-_READERS: dict[DataFormat, Callable[[Path, ReadLimits], Iterator[Record]]] = {
+_READERS: dict[DataFormat, Callable[[Path, ReadLimits, OnBadRow], Iterator[Record]]] = {
     DataFormat.TEXT: _read_text,
     DataFormat.JSONL: _read_jsonl,
     DataFormat.CSV: _read_csv,

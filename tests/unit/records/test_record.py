@@ -4,10 +4,15 @@ from pathlib import Path
 import pytest
 
 from splitlearn.errors import DataError, StorageError
-from splitlearn.tasks import Record, read_records, write_records
+from splitlearn.records import MissingColumnError, Record, read_records, write_records
 
 
 class TestRecord:
+    def test_missing_column_is_told_to_others_without_the_columns_there_are(self) -> None:
+        with pytest.raises(MissingColumnError) as caught:
+            Record({"private": "x"}, "a.csv", 2).text("question")
+        assert caught.value.public == "there is no column 'question' in some rows"
+
     @pytest.mark.parametrize(
         ("value", "text"), [("a ", "a "), ("", ""), (3, "3"), (0.5, "0.5"), (True, "true"), (False, "false")]
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from splitlearn.errors import DataError
-from splitlearn.tasks.records import Record, known_names
+from splitlearn.records.record import Record, known_names
 
 _EXAMPLE = 'expected NAME=COLUMN pairs, such as "text=sentence,label=gold"'
 

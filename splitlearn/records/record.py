@@ -12,6 +12,21 @@ from splitlearn.errors import DataError, StorageError
 _MAX_NAMES_SHOWN = 20
 
 
+class MissingColumnError(DataError):
+    """A template asks for a column that a row lacks.
+
+    Attributes:
+        column: Its name.
+    """
+
+    code = "missing_column"
+
+    def __init__(self, message: str, *, column: str) -> None:
+        super().__init__(message)
+        self.column = column
+        self.public = f"there is no column {column!r} in some rows"
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One row: its columns, and where it stands.
@@ -39,12 +54,14 @@ class Record:
         """Return a column's value as text: strings as they are, numbers and booleans as JSON writes them.
 
         Raises:
-            DataError: No such column in this row, or its value is null, a list or an object.
+            MissingColumnError: No such column in this row.
+            DataError: Its value is null, a list or an object.
         """
         if column not in self.columns:
-            raise DataError(
+            raise MissingColumnError(
                 f"{self.where}: no column {column!r}; the row has {known_names(self.columns)}; "
-                "correct the name or map it (--columns NAME=COLUMN)"
+                "correct the name or map it (--columns NAME=COLUMN)",
+                column=column,
             )
         value = self.columns[column]
         if isinstance(value, str):
