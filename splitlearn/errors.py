@@ -13,7 +13,8 @@
     ├── ChannelError              a handshake or sealed frame is refused             exit 8
     ├── ProtocolError             the peer broke the conversation's rules            exit 9
     ├── LinkError                 the connection is gone; another may be opened      exit 10
-    └── TrainingError             training cannot go on                              exit 11
+    ├── TrainingError             training cannot go on                              exit 11
+    └── ProcessError              a process that we started failed or never came up  exit 13
 
 Each folder that needs a finer error derives it from one of these in a module ``errors.py`` of its own.
 A mistake of *ours* (a method called in the wrong state) is never one of these: it is an
@@ -128,6 +129,14 @@ class TrainingError(TrunklineError):
     code = "training"
     exit_code = 11
     public = "training stopped"
+
+
+class ProcessError(TrunklineError):
+    """A process that this one started has ended, or did not come up; its log says more."""
+
+    code = "process"
+    exit_code = 13
+    public = "a process failed"
 
 
 class LocalProtocolError(RuntimeError):

@@ -89,6 +89,8 @@ class SiloParty:
         compute: Where the trainer runs.
         checkpoints: Where its rounds are kept; None keeps none, and a restart begins anew.
         on_progress: Told of every turn, step and evaluation; called in the event loop, must not block.
+        says_goodbye: Whether a cancelled party takes its leave, which ends the job at the trunk. One that
+            will be back says nothing: the trunk waits for it.
     """
 
     spec: JobSpec
@@ -100,6 +102,7 @@ class SiloParty:
     compute: ComputeThread
     checkpoints: CheckpointStore | None = None
     on_progress: OnProgress = ignore_progress
+    says_goodbye: bool = True
     _state_round: int = field(default=0, init=False)
     _steps_in_round: int = field(default=0, init=False)
 
@@ -116,7 +119,8 @@ class SiloParty:
             await self._farewell(GoodbyeReason.FAILED)
             raise
         except asyncio.CancelledError:
-            await self._farewell(GoodbyeReason.CANCELLED)
+            if self.says_goodbye:
+                await self._farewell(GoodbyeReason.CANCELLED)
             raise
 
     async def _follow(self) -> None:

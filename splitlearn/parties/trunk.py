@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from splitlearn.errors import LinkError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
@@ -35,6 +36,9 @@ from splitlearn.wire import (
 
 _FAREWELL_SECONDS = 2.0
 
+Publish = Callable[[int, Path], Awaitable[None]]
+"""Publishes a round's checkpoint folder; see :class:`TrunkParty`."""
+
 
 @dataclass
 class TrunkParty:
@@ -47,6 +51,11 @@ class TrunkParty:
         compute: Where the trainer runs.
         checkpoints: Where its rounds are kept; None keeps none, and a restart begins anew.
         on_progress: Told of every round; called in the event loop, must not block.
+        publish: Carries a round's checkpoint to where it outlives this machine, given the round and its
+            folder. Goes on while the next round trains, and is awaited before any silo saves that one: no
+            silo is ever more than one round ahead of what is published, and each keeps two.
+        is_asked_to_stop: Looked at after every round; True ends the party there, all silos told.
+        last_round: The last round that every party has a checkpoint of, and that is published.
     """
 
     spec: JobSpec
@@ -55,7 +64,11 @@ class TrunkParty:
     compute: ComputeThread
     checkpoints: CheckpointStore | None = None
     on_progress: OnProgress = ignore_progress
+    publish: Publish | None = None
+    is_asked_to_stop: Callable[[], bool] = lambda: False
+    last_round: int = field(default=0, init=False)
     _table: RoundTable = field(init=False)
+    _publishing: asyncio.Task[None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._table = RoundTable(self.exchanges, patience_seconds=self.spec.patience_seconds)
@@ -65,7 +78,7 @@ class TrunkParty:
         return tuple(silo.name for silo in self.spec.silos)
 
     async def run(self) -> None:
-        """Lead the job to its end.
+        """Lead the job to its end, or to the end of the round in which it is asked to stop.
 
         Raises:
             TrainingError: A silo left, or made no progress within patience.
@@ -80,15 +93,22 @@ class TrunkParty:
             except asyncio.CancelledError:
                 await self._farewell(JobStatus.CANCELLED)
                 raise
+            finally:
+                await self._drop_publishing()
 
     async def _lead(self) -> None:
-        last_round = await self._begin()
-        for round_number in range(last_round + 1, self.spec.rounds + 1):
+        self.last_round = await self._begin()
+        for round_number in range(self.last_round + 1, self.spec.rounds + 1):
+            if self.is_asked_to_stop():
+                await self._published()
+                await self._farewell(JobStatus.CANCELLED)
+                return
             for turn in turns_of_round(self.spec, round_number):
                 await self._train(turn)
             if evaluates_after(self.spec, round_number):
                 await self._evaluate(round_number)
             await self._commit(round_number)
+        await self._published()
         await self._table.send_all(self._roster, JobEnd(status=JobStatus.COMPLETED))
         # Every party has saved the last round: a goodbye that gets lost takes nothing away from that.
         with contextlib.suppress(LinkError, TrainingError):
@@ -119,14 +139,41 @@ class TrunkParty:
         return last_round
 
     async def _commit(self, round_number: int) -> None:
+        await self._published()
         await self._table.send_all(self._roster, RoundEnd(round=round_number))
+        folder: Path | None = None
         if self.checkpoints is not None:
-            await self.compute(self.checkpoints.save, self.trainer.state(), round_number=round_number)
+            folder = await self.compute(
+                self.checkpoints.save, self.trainer.state(), round_number=round_number
+            )
         saved = await self._table.collect(self._roster, RoundSaved)
         wrong = [name for name, message in saved.items() if message.round != round_number]
         if wrong:
             raise ProtocolError(f"silo {wrong[0]!r} saved another round than {round_number}")
+        self._begin_publishing(round_number, folder)
         self.on_progress(RoundFinished(round_number))
+
+    def _begin_publishing(self, round_number: int, folder: Path | None) -> None:
+        if self.publish is None or folder is None:
+            self.last_round = round_number
+            return
+        self._publishing = asyncio.create_task(
+            self._publish(self.publish, round_number, folder), name=f"publish round {round_number}"
+        )
+
+    async def _publish(self, publish: Publish, round_number: int, folder: Path) -> None:
+        await publish(round_number, folder)
+        self.last_round = round_number
+
+    async def _published(self) -> None:
+        if self._publishing is not None:
+            await self._publishing
+            self._publishing = None
+
+    async def _drop_publishing(self) -> None:
+        if self._publishing is not None:
+            self._publishing.cancel()
+            await asyncio.gather(self._publishing, return_exceptions=True)
 
     # Training
 

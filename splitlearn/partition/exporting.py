@@ -46,23 +46,30 @@ class PartsError(ModelError):
 
 
 def export_result(
-    folder: ModelFolder, parts: Iterable[Mapping[str, Tensor]], adapter: Adapter, out_dir: Path
+    folder: ModelFolder,
+    parts: Iterable[Mapping[str, Tensor]],
+    adapter: Adapter,
+    out_dir: Path,
+    *,
+    base_name: str | None = None,
 ) -> None:
     """Write the union of the parties' trained tensors as what plain transformers and PEFT load.
 
     Args:
-        folder: The base model. What no part holds stays as it is there.
+        folder: The base model. What no part holds stays as it is there; tensor files that the parts make
+            up for may be absent, as they are at a silo.
         parts: Trained tensors by whole-model name, as from ``segment_state``; disjoint.
         adapter: ``lora`` writes a PEFT adapter folder, ``full`` a model folder with tokenizer.
         out_dir: Where to; it must not exist, or be empty. It appears whole or not at all.
+        base_name: What a PEFT adapter calls its base model; by default the folder's path.
 
     Raises:
-        PartsError: A tensor is unknown to the model, doubled, or of a wrong shape.
+        PartsError: A tensor is unknown to the model, doubled, missing, or of a wrong shape.
         StorageError: The folder cannot be written; the message names path and space needed.
     """
     union = _union(parts)
     if isinstance(adapter, LoraAdapter):
-        _export_lora(folder, union, adapter, out_dir)
+        _export_lora(folder, union, adapter, out_dir, base_name=base_name or str(folder.path.resolve()))
     else:
         _export_full(folder, union, out_dir)
 
@@ -88,7 +95,9 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _export_lora(folder: ModelFolder, union: dict[str, Tensor], adapter: LoraAdapter, out_dir: Path) -> None:
+def _export_lora(
+    folder: ModelFolder, union: dict[str, Tensor], adapter: LoraAdapter, out_dir: Path, *, base_name: str
+) -> None:
     skeleton = build_skeleton(folder, dtype=torch.float32)
     linear = linear_modules(skeleton)
     targets = resolve_targets(adapter, family=folder.family, linear=linear)
@@ -99,7 +108,7 @@ def _export_lora(folder: ModelFolder, union: dict[str, Tensor], adapter: LoraAda
         # Frozen segments give no part: PEFT would miss their tensors unless the others are named singly.
         targets=list(targets) if adapted == set(matched) else sorted(adapted),
         module=skeleton.get_submodule(matched[0]),
-        base_model_name_or_path=str(folder.path.resolve()),
+        base_model_name_or_path=base_name,
         inference_mode=True,
     )
     on_disk = {name.replace(".default.", "."): tensor.contiguous() for name, tensor in union.items()}
@@ -129,20 +138,52 @@ def _export_full(folder: ModelFolder, union: dict[str, Tensor], out_dir: Path) -
     unknown = sorted(union.keys() - folder.sources.keys())
     if unknown:
         raise PartsError(f"{unknown[0]!r} is no parameter of {folder.path}; give the job's own parts")
-    needed = sum(info.num_bytes for info in folder.tensors()) + _bytes(union.values()) + SMALL_FILES_BYTES
+    places = _places(folder, union)
+    at_hand = [folder.tensor(name) for name, file in places.items() if (folder.path / file).exists()]
+    needed = sum(info.num_bytes for info in at_hand) + _bytes(union.values()) + SMALL_FILES_BYTES
     with whole_folder(out_dir, num_bytes=needed) as temporary, TensorReader(folder) as reader:
-        sizes = [_write_file(file, reader, union, temporary) for file in sorted(set(folder.files.values()))]
+        sizes = [_write_file(file, places, reader, union, temporary) for file in sorted(set(places.values()))]
         if (folder.path / INDEX_FILE).exists():
-            index = {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(folder.files)}
+            index = {"metadata": {"total_size": sum(sizes)}, "weight_map": places}
             _write_json(temporary / INDEX_FILE, index)
         _write_json(temporary / "config.json", _config(folder, union))
         copy_companions(folder.path, temporary)
 
 
-def _write_file(file: str, reader: TensorReader, union: Mapping[str, Tensor], target: Path) -> int:
-    tensors = {
-        name: _trained(name, reader, union) for name, place in reader.folder.files.items() if place == file
+def _places(folder: ModelFolder, union: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the file of each tensor of the result; refuse what neither a part nor a file holds.
+
+    Files of old models hold buffers too, which are computed: those of an absent file are left out.
+    """
+    absent = {file for file in set(folder.files.values()) if not (folder.path / file).exists()}
+    if not absent:
+        return dict(folder.files)
+    shapes = {
+        folder.parameter_of(name): parameter.shape
+        for name, parameter in build_skeleton(folder, dtype=torch.float32).named_parameters()
     }
+    places = dict[str, str]()
+    for name, file in folder.files.items():
+        parameter = folder.parameter_of(name)
+        if file not in absent or parameter in union:
+            places[name] = file
+        elif parameter in shapes:
+            raise PartsError(
+                f"no part holds {parameter!r}, and {folder.path / file} is absent; give every party's part"
+            )
+    for parameter, tensor in union.items():
+        if tensor.shape != shapes[parameter]:
+            raise PartsError(
+                f"{parameter!r} has shape {tuple(tensor.shape)} in the parts, {tuple(shapes[parameter])} by "
+                f"{folder.path / 'config.json'}"
+            )
+    return places
+
+
+def _write_file(
+    file: str, places: Mapping[str, str], reader: TensorReader, union: Mapping[str, Tensor], target: Path
+) -> int:
+    tensors = {name: _trained(name, reader, union) for name, place in places.items() if place == file}
     save_file(tensors, target / file, metadata={"format": "pt"})
     return _bytes(tensors.values())
 
@@ -152,6 +193,8 @@ def _trained(name: str, reader: TensorReader, union: Mapping[str, Tensor]) -> Te
     if tensor is None:
         return reader.read(name)
     part = experts.part_of(tensor, name) if experts.is_expert(name) else tensor.clone()
+    if not (reader.folder.path / reader.folder.files[name]).exists():
+        return part  # its shape was compared before
     expected = reader.folder.tensor(name).shape
     if tuple(part.shape) != expected:
         raise PartsError(

@@ -5,6 +5,13 @@ from splitlearn.planning.errors import CutError, ModelFilesError
 from splitlearn.planning.estimates import CodecName, Memory, estimate_memory, wire_bytes_per_token
 from splitlearn.planning.folder import INDEX_FILE, ModelFolder
 from splitlearn.planning.headers import TensorInfo, read_header
+from splitlearn.planning.manifest import (
+    BlobFile,
+    ModelManifest,
+    TensorEntry,
+    TensorFile,
+    group_by_file,
+)
 from splitlearn.planning.sizes import (
     Size,
     layer_sizes,
@@ -16,16 +23,21 @@ from splitlearn.planning.sizes import (
 
 __all__ = [
     "INDEX_FILE",
+    "BlobFile",
     "CodecName",
     "Cut",
     "CutError",
     "Memory",
     "ModelFilesError",
     "ModelFolder",
+    "ModelManifest",
     "Role",
     "Size",
+    "TensorEntry",
+    "TensorFile",
     "TensorInfo",
     "estimate_memory",
+    "group_by_file",
     "layer_sizes",
     "lora_parameters",
     "read_header",

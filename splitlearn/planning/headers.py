@@ -30,6 +30,7 @@ class TensorInfo:
         dtype: The file's word for the element type, such as "F32" or "BF16".
         shape: Its axes.
         num_bytes: Size of its data.
+        offset: Where its data begins in the file.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TensorInfo:
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
+    offset: int = 0
 
     @property
     def num_elements(self) -> int:
@@ -64,7 +66,7 @@ def read_header(path: Path, *, max_header_bytes: int = MAX_HEADER_BYTES) -> dict
         ) from error
     if len(text) < header:
         raise _corrupt(path, f"the header says {header} bytes, the file has {len(text)}")
-    return _parse(text, path, data_bytes=size - 8 - header)
+    return _parse(text, path, data_begin=8 + header, data_bytes=size - 8 - header)
 
 
 def _header_text(prefix: bytes, path: Path, max_header_bytes: int) -> int:
@@ -76,21 +78,24 @@ def _header_text(prefix: bytes, path: Path, max_header_bytes: int) -> int:
     return length
 
 
-def _parse(text: bytes, path: Path, *, data_bytes: int) -> dict[str, TensorInfo]:
+def _parse(text: bytes, path: Path, *, data_begin: int, data_bytes: int) -> dict[str, TensorInfo]:
     try:
         entries: dict[str, Any] = json.loads(text)
         entries.pop("__metadata__", None)
-        return {name: _tensor(name, entry, path, data_bytes=data_bytes) for name, entry in entries.items()}
+        return {
+            name: _tensor(name, entry, path, data_begin=data_begin, data_bytes=data_bytes)
+            for name, entry in entries.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _corrupt(path, f"its header is malformed ({error})") from error
 
 
-def _tensor(name: str, entry: dict[str, Any], path: Path, *, data_bytes: int) -> TensorInfo:
+def _tensor(name: str, entry: dict[str, Any], path: Path, *, data_begin: int, data_bytes: int) -> TensorInfo:
     begin, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
     if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)):
         raise TypeError(f"{name!r} has a shape or offset that is no count")
-    info = TensorInfo(name, path, entry["dtype"], shape, end - begin)
+    info = TensorInfo(name, path, entry["dtype"], shape, end - begin, data_begin + begin)
     if not 0 <= begin <= end <= data_bytes:
         raise _corrupt(path, f"the tensor {name!r} ends at byte {end}, the file's data at {data_bytes}")
     if info.num_elements * _BITS[info.dtype] != info.num_bytes * 8:

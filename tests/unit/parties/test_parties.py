@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
-from splitlearn.errors import TrainingError
+from splitlearn.errors import StorageError, TrainingError
 from splitlearn.exchange import Exchange
 from splitlearn.parties import ComputeThread, SiloParty, TrunkParty
 from splitlearn.tasks import BatchPlan, EvaluationPlan, Example, TokenRow
@@ -22,6 +24,8 @@ from splitlearn.wire import (
     Message,
     Phase,
     Ready,
+    RoundEnd,
+    RoundSaved,
     StepVoid,
     TurnStart,
 )
@@ -124,6 +128,9 @@ class LoadedTrainer:
     def load_state(self, _: Any) -> None:
         self.loaded = True
 
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
 
 class FullStore:
     """The checkpoints of a job that is done but for the farewell."""
@@ -136,6 +143,9 @@ class FullStore:
 
     def load(self, _: int) -> dict[str, Tensor]:
         return {}
+
+    def save(self, _: dict[str, Tensor], *, round_number: int) -> Path:
+        return Path(f"round-{round_number}")
 
 
 def trunk_party(exchanges: dict[str, Exchange], compute: ComputeThread, **fields: Any) -> TrunkParty:
@@ -199,5 +209,80 @@ class TestTrunk:
                 await silos["a"].send(Ready(last_round=1, served=READY.served))
                 assert await next_of(silos["a"], JobEnd) == JobEnd(status=JobStatus.COMPLETED)
                 await task
+
+        run(test())
+
+    def test_ends_after_a_round_when_asked_to(self) -> None:
+        async def test() -> None:
+            async with meeting("a") as (silos, trunk), ComputeThread("worker") as compute:
+                party = trunk_party(trunk, compute, rounds=2)
+                party.checkpoints = cast("CheckpointStore", FullStore(1))
+                party.is_asked_to_stop = lambda: True
+                task = asyncio.create_task(party.run())
+                await silos["a"].send(Ready(last_round=1, served=READY.served))
+                assert await next_of(silos["a"], JobEnd) == JobEnd(status=JobStatus.CANCELLED)
+                await task
+                assert party.last_round == 1
+
+        run(test())
+
+
+class SlowPublisher:
+    """Publishes a round in more time than a word takes to a silo."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[int, Path]] = []
+
+    async def __call__(self, round_number: int, folder: Path) -> None:
+        await asyncio.sleep(0.1)
+        self.published.append((round_number, folder))
+
+
+class TestPublishing:
+    async def committed_once(
+        self, party: TrunkParty, silos: dict[str, Exchange], stack: AsyncExitStack
+    ) -> None:
+        """Commit round 1, which is then being published."""
+        await stack.enter_async_context(party._table)
+        await silos["a"].send(READY)
+        await party._begin()
+        commit = asyncio.create_task(party._commit(1))
+        assert (await next_of(silos["a"], RoundEnd)).round == 1
+        await silos["a"].send(RoundSaved(round=1))
+        await commit
+
+    def test_no_silo_saves_a_round_before_the_last_one_is_published(self) -> None:
+        async def test() -> None:
+            async with (
+                meeting("a") as (silos, trunk),
+                ComputeThread("w") as compute,
+                AsyncExitStack() as stack,
+            ):
+                party, publisher = trunk_party(trunk, compute, rounds=2), SlowPublisher()
+                party.publish = publisher
+                await self.committed_once(party, silos, stack)
+                commit = asyncio.create_task(party._commit(2))
+                assert (await next_of(silos["a"], RoundEnd)).round == 2
+                assert publisher.published == [(1, Path("round-1"))]
+                commit.cancel()
+                await asyncio.gather(commit, return_exceptions=True)
+
+        run(test())
+
+    def test_what_publishing_refuses_ends_the_party(self) -> None:
+        async def refuse(_: int, __: Path) -> None:
+            raise StorageError("the store is full")
+
+        async def test() -> None:
+            async with (
+                meeting("a") as (silos, trunk),
+                ComputeThread("w") as compute,
+                AsyncExitStack() as stack,
+            ):
+                party = trunk_party(trunk, compute, rounds=2)
+                party.publish = refuse
+                await self.committed_once(party, silos, stack)
+                with pytest.raises(StorageError, match="the store is full"):
+                    await party._commit(2)
 
         run(test())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -27,11 +27,14 @@ from splitlearn.partition import (
     merge_adapter,
     segment_state,
 )
+from splitlearn.partition.reading import TensorReader
 from splitlearn.partition.segments import Segment
-from splitlearn.planning import ModelFolder
+from splitlearn.planning import ModelFolder, Role
+from splitlearn.planning.manifest import group_by_file, layer_file
 from splitlearn.spec import FullAdapter, LoraAdapter
 
 FolderOf = Callable[[str], ModelFolder]
+SiloFolder = Callable[[str], ModelFolder]
 LORA = LoraAdapter(r=4, alpha=8)
 LAYOUT = BatchLayout((7, 12, 3), "right")
 QUIET = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -275,3 +278,68 @@ class TestPlace:
         with pytest.raises(StorageError, match=r"only \d+ bytes are free"):
             export_result(folder, [part], FullAdapter(), tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
+
+
+@QUIET
+class TestFolderOfASilo:
+    """It holds the files of bottom and top only; the trunk's tensors all come from the trunk."""
+
+    @pytest.fixture
+    def silo_folder(self, folder_of: FolderOf, tmp_path: Path) -> Callable[[str], ModelFolder]:
+        def of(variant: str) -> ModelFolder:
+            whole = folder_of(variant)
+            target = tmp_path / "silo"
+            by_layer(whole, target)
+            for number in whole.cut(bottom_layers=1, top_layers=1).layers(Role.TRUNK):
+                (target / layer_file(number)).unlink()
+            return ModelFolder.open(target)
+
+        return of
+
+    @pytest.mark.parametrize("variant", ["llama", "llama-tied", "gpt2", "qwen3_moe"])
+    def test_is_enough_for_a_whole_model(
+        self, variant: str, folder_of: FolderOf, silo_folder: SiloFolder, tmp_path: Path
+    ) -> None:
+        trained = Trained(folder_of(variant), FullAdapter(), frozen=True)
+        export_result(silo_folder(variant), trained.parts, FullAdapter(), tmp_path / "result")
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "result")
+        assert torch.equal(logits_of(loaded), trained.logits())
+
+    def test_without_the_trunk_is_refused_by_file(
+        self, folder_of: FolderOf, silo_folder: SiloFolder, tmp_path: Path
+    ) -> None:
+        trained = Trained(folder_of("llama"), FullAdapter())
+        with pytest.raises(PartsError, match=r"layer-00001\.safetensors is absent"):
+            export_result(
+                silo_folder("llama"), [trained.parts[0], trained.parts[2]], FullAdapter(), tmp_path / "x"
+            )
+
+    def test_with_a_trunk_of_another_shape_is_refused(
+        self, folder_of: FolderOf, silo_folder: SiloFolder, tmp_path: Path
+    ) -> None:
+        trained = Trained(folder_of("llama"), FullAdapter(), frozen=True)
+        parts = trained.parts
+        name = "model.layers.1.mlp.up_proj.weight"
+        parts[1][name] = parts[1][name][:-1]
+        with pytest.raises(PartsError, match=rf"{name}' has shape \(47, 32\) in the parts"):
+            export_result(silo_folder("llama"), parts, FullAdapter(), tmp_path / "x")
+
+    def test_names_the_base_model_as_told(
+        self, folder_of: FolderOf, silo_folder: SiloFolder, tmp_path: Path
+    ) -> None:
+        trained = Trained(folder_of("llama"), LORA)
+        export_result(silo_folder("llama"), trained.parts, LORA, tmp_path / "adapter", base_name="hub/model")
+        config = json.loads((tmp_path / "adapter/adapter_config.json").read_bytes())
+        assert config["base_model_name_or_path"] == "hub/model"
+
+
+def by_layer(whole: ModelFolder, target: Path) -> None:
+    """Save a model as it is registered: a file per layer."""
+    target.mkdir()
+    groups = group_by_file(whole)
+    weight_map = {info.name: file for file, infos in groups.items() for info in infos}
+    (target / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    shutil.copyfile(whole.path / "config.json", target / "config.json")
+    with TensorReader(whole) as reader:
+        for file, infos in groups.items():
+            save_file({info.name: reader.read(info.name) for info in infos}, target / file)

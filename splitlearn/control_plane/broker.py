@@ -1,0 +1,95 @@
+"""Where control plane and workers leave tasks for each other: Celery's settings, the same at both ends.
+
+The message broker carries hints alone: a lost task is sent again, and one that comes twice finds that its
+lease is taken. Celery itself is not imported here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from splitlearn.control_plane.errors import SettingError
+from splitlearn.errors import StorageError
+
+TASK_NAME = "trunkline.host_trunk"
+"""The one task; its keyword arguments are the fields of ``DispatchBody``."""
+
+FILESYSTEM_URL = "filesystem://localhost"
+
+_SCHEMES = ("filesystem", "redis", "rediss")
+_POLLING_SECONDS = 0.1
+_MESSAGES, _CONTROL = "messages", "control"
+_REDIS_VISIBILITY_SECONDS = 60.0
+"""Redis hands out again what was not acknowledged for so long; a task is acknowledged when it begins."""
+
+
+def queue_of(worker: str) -> str:
+    """Return the name of a worker's own queue."""
+    return f"worker.{worker}"
+
+
+def broker_settings(url: str | None, folder: Path) -> dict[str, object]:
+    """Return the Celery settings that have to agree between control plane and workers.
+
+    Args:
+        url: ``redis://`` or ``rediss://``; None or ``filesystem://`` for a folder that all processes of this
+            machine share.
+        folder: That folder; made, for this user alone, when it is the broker.
+
+    Raises:
+        SettingError: The URL is for a broker that is not served.
+        StorageError: The folder cannot be made.
+    """
+    url = url or FILESYSTEM_URL
+    scheme = urlsplit(url).scheme
+    if scheme not in _SCHEMES:
+        raise SettingError(
+            f"the broker {scheme or url!r} is not served; use redis://host:6379/0, rediss://..., "
+            f"or leave TRUNKLINE_BROKER_URL unset for a folder"
+        )
+    options = _folder_options(folder) if scheme == "filesystem" else _redis_options()
+    return {
+        "broker_url": FILESYSTEM_URL if scheme == "filesystem" else url,
+        "broker_transport_options": dict(options),
+        "broker_connection_retry_on_startup": True,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "task_store_errors_even_if_ignored": False,
+        "task_default_delivery_mode": "persistent",
+        "worker_prefetch_multiplier": 1,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "enable_utc": True,
+    }
+
+
+def _folder_options(folder: Path) -> Mapping[str, object]:
+    messages, control = folder.absolute() / _MESSAGES, folder.absolute() / _CONTROL
+    try:
+        for path in (messages, control):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the broker's folder {folder}: {error.strerror}; choose another, or set "
+            "TRUNKLINE_BROKER_URL to a Redis server"
+        ) from error
+    return {
+        "data_folder_in": str(messages),
+        "data_folder_out": str(messages),
+        "control_folder": str(control),
+        "polling_interval": _POLLING_SECONDS,
+    }
+
+
+def _redis_options() -> Mapping[str, object]:
+    return {
+        "visibility_timeout": _REDIS_VISIBILITY_SECONDS,
+        "socket_keepalive": True,
+        "socket_connect_timeout": 5.0,
+        "health_check_interval": 15,
+    }

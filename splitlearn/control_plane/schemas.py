@@ -1,0 +1,316 @@
+"""What parties and control plane say to each other over REST: one schema for both ends.
+
+Paths are below ``/api/v1``; docs/control-plane.md tells when each is called. A body with an unknown field is
+refused; an answer may grow fields, which an older party ignores.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from splitlearn.spec import Name
+
+MAX_ANNOUNCED_DATASETS = 1000
+MAX_METRICS = 1000
+"""Most metrics of one request."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest, in hexadecimal."""
+
+Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+"""Bytes in standard base 64."""
+
+ProcessId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+"""16 random bytes that name one attempt of one process."""
+
+JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+"""A job's UUID; it is also the ``job`` of tickets, terms and envelopes."""
+
+Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Epoch = Annotated[int, Field(ge=1, lt=1 << 32)]
+Replica = Annotated[int, Field(ge=0, lt=1 << 16)]
+
+
+class Body(BaseModel):
+    """Base of what a party sends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    """Base of what a party gets."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class DesiredState(StrEnum):
+    """What people want of a job."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+class BlobRef(Body):
+    """A blob of the artifact store."""
+
+    digest: Sha256
+    num_bytes: int = Field(ge=0)
+
+
+# Silos
+
+
+class DatasetAnnouncement(Body):
+    """All that a silo tells of a data set.
+
+    Attributes:
+        schema_digest: SHA-256 over the sorted column names and their kinds; never over a value.
+    """
+
+    name: Name
+    task: Literal["causal-lm", "sft", "choice", "any"]
+    num_rows: int = Field(ge=1, lt=1 << 53)
+    schema_digest: Sha256
+
+
+class DatasetsBody(Body):
+    """``PUT /silo/datasets``: every data set of the silo; what is left out is withdrawn."""
+
+    datasets: tuple[DatasetAnnouncement, ...] = Field(max_length=MAX_ANNOUNCED_DATASETS)
+
+
+class SiloLease(Answer):
+    """Where a silo finds the trunk."""
+
+    replica: int
+    epoch: int
+    worker: str
+    gateway_url: str
+
+
+class SiloJob(Answer):
+    """A job as one of its silos sees it.
+
+    Attributes:
+        state: ``backend.db.models.JobState``.
+        approval: This silo's own word: ``waiting``, ``approved`` or ``refused``.
+        spec, signature: Canonical bytes and the spec-signer's word; verify before parsing.
+        max_resume_round: Highest round that may be resumed from; None for any.
+        lease: Set while a worker hosts the trunk.
+        result: The trunk's trained tensors; set from ``finishing`` on.
+    """
+
+    id: JobId
+    name: str
+    state: str
+    desired: DesiredState
+    approval: str
+    spec: Base64
+    signature: Base64
+    max_resume_round: int | None = None
+    lease: SiloLease | None = None
+    result: BlobRef | None = None
+
+
+class SiloJobsAnswer(Answer):
+    """``GET /silo/jobs``: the jobs that want something of this silo.
+
+    Attributes:
+        poll_seconds: Ask again after so long.
+        revocation_number: Of the newest revocation list; fetch it when it has grown.
+    """
+
+    poll_seconds: float
+    revocation_number: int
+    jobs: tuple[SiloJob, ...]
+
+
+class ApprovalBody(Body):
+    """``PUT /silo/jobs/{job}/approval``; the reason holds counts and names of columns, never a row."""
+
+    decision: Literal["approved", "refused"]
+    code: Word = "approved"
+    reason: str = Field(default="", max_length=2000)
+
+
+class AttachBody(Body):
+    """``POST /silo/jobs/{job}/attach``: a new attempt of the silo to take part; answers a SiloLease.
+
+    Where another attempt of this silo has joined the current epoch, the epoch is raised, because all
+    conversations of the trunk have to begin again from the last common round.
+    """
+
+    attempt: ProcessId
+
+
+class FinishBody(Body):
+    """``POST /silo/jobs/{job}/finish``: the silo has its result, or cannot go on."""
+
+    outcome: Literal["completed", "failed"]
+    code: Word = "completed"
+    message: str = Field(default="", max_length=2000)
+
+
+# Workers
+
+
+class DeviceBody(Body):
+    """A device and what is free of it."""
+
+    kind: Literal["cuda", "mps", "cpu"]
+    name: str = Field(max_length=128)
+    total_memory_bytes: int = Field(ge=0)
+    free_memory_bytes: int = Field(ge=0)
+
+
+class CapabilitiesBody(Body):
+    """``PUT /worker/capabilities``: at log-in and whenever it has changed much.
+
+    Attributes:
+        precisions: Compute precisions of the specification that the device can do.
+        trunk_tokens_per_second: Measured forward and backward on a small trunk; None before that.
+    """
+
+    version: str = Field(max_length=32)
+    device: DeviceBody
+    precisions: tuple[Literal["fp32", "bf16", "fp16"], ...]
+    trunk_tokens_per_second: float | None = Field(default=None, gt=0)
+
+
+class Checkpoint(Body):
+    """The trunk's state after a round."""
+
+    round: int = Field(ge=1)
+    blob: BlobRef
+
+
+class LeaseAnswer(Answer):
+    """``GET /worker/leases/{job}/{replica}?epoch=N``: what a dispatched worker is to do.
+
+    Attributes:
+        valid_seconds: The lease ends so long after this answer, unless renewed.
+        renew_seconds: Renew at least so often.
+        max_resume_round: Highest round that may be resumed from; None for any.
+        checkpoint: The newest committed round that counts; None before the first.
+    """
+
+    job: JobId
+    name: str
+    replica: int
+    epoch: int
+    valid_seconds: float
+    renew_seconds: float
+    desired: DesiredState
+    spec: Base64
+    signature: Base64
+    gateway_url: str
+    max_resume_round: int | None = None
+    checkpoint: Checkpoint | None = None
+
+
+class RenewBody(Body):
+    """``POST /worker/leases/{job}/{replica}/renew``."""
+
+    epoch: Epoch
+    round: int = Field(ge=0)
+    step: int = Field(ge=0)
+
+
+class RenewAnswer(Answer):
+    """The lease goes on. A higher epoch: end this attempt, begin the next under it, same lease.
+
+    Attributes:
+        desired: ``pause`` is obeyed at the end of the round, ``cancel`` at once.
+        drain: Give the lease back at the end of the round; another worker goes on.
+    """
+
+    epoch: int
+    valid_seconds: float
+    desired: DesiredState
+    drain: bool = False
+
+
+class CommitBody(Body):
+    """``POST /worker/leases/{job}/{replica}/rounds``: compare and set on (job, replica, round, epoch)."""
+
+    epoch: Epoch
+    checkpoint: Checkpoint
+    seconds: float = Field(ge=0)
+
+
+class Reason(Body):
+    """Why something is as it is, for people."""
+
+    who: str = Field(max_length=64)
+    what: str = Field(max_length=2000)
+    where: str = Field(max_length=64)
+    next: str = Field(max_length=2000)
+
+
+class ReleaseBody(Body):
+    """``POST /worker/leases/{job}/{replica}/release``: the worker has ended its work on this lease.
+
+    Attributes:
+        result: The trunk's trained tensors; with ``completed`` only.
+    """
+
+    epoch: Epoch
+    outcome: Literal["completed", "failed", "cancelled", "paused", "drained"]
+    code: Word = "completed"
+    reason: Reason
+    result: BlobRef | None = None
+
+
+# Both
+
+
+class TicketBody(Body):
+    """``POST /tickets``: leave to open one connection at the gateway.
+
+    Attributes:
+        silo: The conversation's silo; an agent names itself.
+    """
+
+    job: JobId
+    replica: Replica
+    epoch: Epoch
+    silo: Name
+
+
+class TicketAnswer(Answer):
+    """A ticket, good for one connection that is opened soon."""
+
+    ticket: str
+    gateway_url: str
+    valid_seconds: float
+
+
+class MetricPoint(Body):
+    """One number of one party.
+
+    Attributes:
+        name: For example ``loss``; see docs/control-plane.md.
+        step: Global step, or -1 for a number of the whole round.
+    """
+
+    name: Word
+    round: int = Field(ge=0, lt=1 << 31)
+    step: int = Field(ge=-1, lt=1 << 31)
+    value: float
+
+
+class MetricsBody(Body):
+    """``POST /metrics``: sending a point again replaces it."""
+
+    job: JobId
+    metrics: tuple[MetricPoint, ...] = Field(min_length=1, max_length=MAX_METRICS)
+
+
+class DispatchBody(Body):
+    """The arguments of the Celery task ``trunkline.host_trunk``: a hint; the lease decides."""
+
+    job: JobId
+    replica: Replica
+    epoch: Epoch

@@ -1,0 +1,94 @@
+from collections.abc import Callable
+
+import httpx2
+import pytest
+
+from splitlearn.control_plane.errors import LeaseLostError, RefusedError, UnreachableError
+from splitlearn.control_plane.requests import Absent, Back, Requests
+from splitlearn.control_plane.schemas import TicketAnswer
+from tests.unit.control_plane.conftest import Answer, run
+
+Make = Callable[..., Requests]
+TICKET = {"ticket": "t", "gateway_url": "ws://g", "valid_seconds": 60.0}
+
+
+def failing(times: int, answer: Answer) -> Answer:
+    left = [times]
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        if left[0]:
+            left[0] -= 1
+            raise httpx2.ConnectError("refused")
+        return answer(request)
+
+    return respond
+
+
+def ticket(_: httpx2.Request) -> httpx2.Response:
+    return httpx2.Response(200, json=TICKET)
+
+
+def refuse(status: int, code: str) -> Answer:
+    return lambda _: httpx2.Response(status, json={"code": code, "message": "no", "remedy": "ask"})
+
+
+class TestAsk:
+    def test_waits_while_nobody_answers_and_tells(self, answering: Make) -> None:
+        told: list[Absent | Back] = []
+
+        async def test() -> None:
+            requests = answering(failing(2, ticket), on_reach=told.append)
+            assert (await requests.ask("GET", "/x", TicketAnswer)).ticket == "t"
+            assert [type(change) for change in told] == [Absent, Absent, Back]
+
+        run(test())
+
+    def test_pauses_grow(self, answering: Make) -> None:
+        told: list[Absent | Back] = []
+
+        async def test() -> None:
+            await answering(failing(3, ticket), on_reach=told.append).ask("GET", "/x", TicketAnswer)
+            pauses = [change.pause_seconds for change in told if isinstance(change, Absent)]
+            assert pauses == sorted(set(pauses))
+
+        run(test())
+
+    def test_gives_up_when_patience_is_over(self, answering: Make) -> None:
+        async def test() -> None:
+            requests = answering(failing(10_000, ticket))
+            with pytest.raises(UnreachableError, match="cannot reach the control plane at http://there"):
+                await requests.ask("GET", "/x", TicketAnswer, patience_seconds=0.01)
+
+        run(test())
+
+    def test_a_proxys_absence_is_waited_out(self, answering: Make) -> None:
+        answers = iter([httpx2.Response(502, text="<html>"), httpx2.Response(200, json=TICKET)])
+
+        async def test() -> None:
+            requests = answering(lambda _: next(answers))
+            assert (await requests.ask("GET", "/x", TicketAnswer)).ticket == "t"
+
+        run(test())
+
+    def test_a_refusal_has_its_type_sentence_and_remedy(self, answering: Make) -> None:
+        async def test() -> None:
+            with pytest.raises(LeaseLostError, match=r"^no; ask$") as caught:
+                await answering(refuse(409, "lease_lost")).ask("GET", "/x", TicketAnswer)
+            assert caught.value.status == 409
+
+        run(test())
+
+    def test_an_unknown_word_is_kept(self, answering: Make) -> None:
+        async def test() -> None:
+            with pytest.raises(RefusedError) as caught:
+                await answering(refuse(418, "teapot")).ask("GET", "/x", TicketAnswer)
+            assert caught.value.code == "teapot"
+
+        run(test())
+
+    def test_another_program_at_the_address_is_named(self, answering: Make) -> None:
+        async def test() -> None:
+            with pytest.raises(RefusedError, match="as no control plane of this version does"):
+                await answering(lambda _: httpx2.Response(200, text="hello")).ask("GET", "/x", TicketAnswer)
+
+        run(test())
