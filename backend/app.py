@@ -1,5 +1,7 @@
 """The web application: routes, limits, and one form for every error."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -9,8 +11,10 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from backend.app_prefix import API_PREFIX
+from backend.artifacts.api import router as artifacts_router
 from backend.audit.api import router as audit_router
 from backend.auth.api import router as auth_router
+from backend.datasets.api import router as datasets_router
 from backend.db.models import PartyKind
 from backend.errors import (
     ApiError,
@@ -19,22 +23,37 @@ from backend.errors import (
     NotFoundError,
     TooLargeError,
 )
+from backend.events.api import router as events_router
 from backend.federation.api import router as federation_router
 from backend.health import router as health_router
+from backend.jobs.api import router as jobs_router
+from backend.jobs.silo_api import router as silo_jobs_router
+from backend.jobs.worker_api import router as worker_router
 from backend.limits import BodyLimit
 from backend.log import RequestLog
+from backend.metrics.api import router as metrics_router
+from backend.models.api import router as models_router
 from backend.organizations.api import router as organizations_router
 from backend.parties.admission_api import router as admission_router
 from backend.parties.api import make_router as make_party_router
 from backend.server import Server
+from backend.tickets.api import router as tickets_router
 from backend.users.api import router as users_router
 from splitlearn.errors import TrunklineError
 
 _MAX_NAMED_FIELDS = 10
 
 
-def create_app(server: Server) -> FastAPI:
-    """Return the application over an opened world; it owns no resource of its own."""
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """Return the application over an opened world.
+
+    Args:
+        server: The world.
+        lifespan: What runs while it serves (``backend.background``); None for answers alone.
+    """
     app = FastAPI(
         title="Trunkline control plane",
         version="1",
@@ -42,9 +61,12 @@ def create_app(server: Server) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redoc_url=None,
         telemetry=None,
+        lifespan=lifespan,
     )
     app.state.server = server
-    app.add_middleware(BodyLimit, max_bytes=server.settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, max_bytes=server.settings.max_body_bytes, uploads=f"{API_PREFIX}{artifacts_router.prefix}/"
+    )
     app.add_middleware(RequestLog)
     app.include_router(health_router)
     api = APIRouter(prefix=API_PREFIX)
@@ -56,6 +78,15 @@ def create_app(server: Server) -> FastAPI:
         *(make_party_router(kind) for kind in PartyKind),
         admission_router,
         audit_router,
+        models_router,
+        artifacts_router,
+        datasets_router,
+        jobs_router,
+        silo_jobs_router,
+        worker_router,
+        tickets_router,
+        metrics_router,
+        events_router,
     ):
         api.include_router(router)
     app.include_router(api)

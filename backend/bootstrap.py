@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from backend.artifacts.store import ArtifactStore
 from backend.audit.service import OPERATOR
 from backend.auth.passwords import Passwords, generate_password
 from backend.clock import Clock, system_clock
 from backend.db import Database, check_schema
 from backend.federation.authority import open_authority
 from backend.federation.service import find_federation, pin_root
+from backend.federation.signer import ensure_keys
 from backend.log import configure_logging
 from backend.organizations.service import FIRST_NAME, create_organization
 from backend.server import Server
@@ -56,9 +58,12 @@ def _start(settings: Settings, database: Database, clock: Clock) -> tuple[Server
         lanes=settings.password_lanes,
         concurrency=settings.password_concurrency,
     )
-    server = Server(settings, database, authority, passwords, clock)
+    store = ArtifactStore(settings.resolved_artifacts_url)
+    server = Server(settings, database, authority, passwords, clock, store=store)
+    database.on_commit(server.bus.notify)
     with database.write() as session:
         pin_root(session, authority, now=clock())
+        ensure_keys(session, authority, days=settings.certificate_days, now=clock())
     return server, _first_admin(server)
 
 

@@ -1,13 +1,15 @@
 """What a route needs besides its request, made once and handed over by FastAPI."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from backend.artifacts.store import ArtifactStore
 from backend.auth.passwords import Passwords
 from backend.clock import Clock, system_clock
 from backend.db import Database
+from backend.events.bus import Bus
 from backend.federation.authority import Authority
 from backend.settings import Settings
 
@@ -22,6 +24,8 @@ class Server:
         authority: The federation root: embedded, or known by its public key only.
         passwords: Hashes them, a few at a time.
         now: The server's clock.
+        bus: Wakes who waits for the database to change.
+        store: Blobs by digest.
     """
 
     settings: Settings
@@ -29,6 +33,8 @@ class Server:
     authority: Authority
     passwords: Passwords
     now: Clock = system_clock
+    bus: Bus = field(default_factory=Bus)
+    store: ArtifactStore = field(default_factory=ArtifactStore)
 
 
 def _server_of(request: Request) -> Server:

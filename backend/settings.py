@@ -1,5 +1,6 @@
 """The control plane's settings, read from ``TRUNKLINE_...`` once, at the entry point."""
 
+import os
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -38,6 +39,21 @@ class Settings(BaseSettings):
         max_body_bytes: Largest body of a request.
         log_format: Lines for people, or JSON for a collector.
         max_page: Rows of a list in one answer.
+        gateway_url: Where silos and workers reach the gateway.
+        standings_token: What the gateway shows to ask for standings; unset: nobody may ask.
+        broker_url: ``redis://...``; unset: a folder in the state folder.
+        lease_seconds: A worker that is silent for longer loses its lease.
+        renew_seconds: How often a worker renews its lease; also how soon it hears of a cancellation.
+        pickup_seconds: A dispatch that no worker took up for so long is made again.
+        poll_seconds: How often agents ask for work.
+        ticket_seconds: Validity of a ticket for the gateway.
+        artifacts_url: Folder or fsspec URL of the artifact store; ``artifacts`` in the state folder if unset.
+        artifact_quota_bytes: What one project may keep.
+        max_blob_bytes: Largest blob.
+        checkpoints_kept: Of each replica, in the store.
+        result_days: How long results are kept.
+        model_sources: Folders below which model folders may be registered, separated by the system's
+            path separator; empty: none.
     """
 
     model_config = SettingsConfigDict(env_prefix="TRUNKLINE_", frozen=True, extra="ignore")
@@ -69,6 +85,20 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2 << 20, ge=1 << 12, le=1 << 30)
     log_format: LogFormat = "console"
     max_page: int = Field(default=200, ge=1, le=10_000)
+    gateway_url: str = "ws://127.0.0.1:8471/relay"
+    standings_token: SecretStr | None = None
+    broker_url: SecretStr | None = None
+    lease_seconds: float = Field(default=15.0, ge=1, le=600)
+    renew_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    pickup_seconds: float = Field(default=30.0, ge=1, le=3600)
+    poll_seconds: float = Field(default=1.0, ge=0.05, le=60)
+    ticket_seconds: int = Field(default=60, ge=5, le=600)
+    artifacts_url: str | None = None
+    artifact_quota_bytes: int = Field(default=1 << 42, ge=0)
+    max_blob_bytes: int = Field(default=1 << 38, ge=1)
+    checkpoints_kept: int = Field(default=2, ge=2, le=1000)
+    result_days: int = Field(default=90, ge=1, le=3650)
+    model_sources: str = ""
 
     @field_validator("public_url")
     @classmethod
@@ -103,6 +133,21 @@ class Settings(BaseSettings):
     def resolved_root_file(self) -> Path:
         """Where the embedded root lies."""
         return self.root_file or self.state_dir / "root.key"
+
+    @property
+    def resolved_artifacts_url(self) -> str:
+        """Where the artifact store is."""
+        return self.artifacts_url or str((self.state_dir / "artifacts").absolute())
+
+    @property
+    def broker_dir(self) -> Path:
+        """Folder of the embedded broker."""
+        return self.state_dir / "broker"
+
+    @property
+    def model_folders(self) -> tuple[Path, ...]:
+        """Folders below which model folders may be registered."""
+        return tuple(Path(text) for text in self.model_sources.split(os.pathsep) if text)
 
     @property
     def resolved_database_url(self) -> str:

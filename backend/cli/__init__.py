@@ -1,7 +1,7 @@
 """The command line ``trunkline``: the server's own commands, and those that speak to its API.
 
-``demo`` is another program: it needs torch, which nothing here may load. It takes this process's place,
-so that arguments, terminal, signals and exit code are its own.
+``demo`` and ``worker`` are other programs: they need torch, which nothing here may load. They take this
+process's place, so that arguments, terminal, signals and exit code are their own.
 """
 
 import os
@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from typing import Final
 
 DEMO: Final = "demo"
+WORKER: Final = "worker"
 
-__all__ = ["DEMO", "become_demo", "main"]
+__all__ = ["DEMO", "WORKER", "become_demo", "become_worker", "main"]
 
 
 def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] == [DEMO]:
         become_demo(sys.argv[1:])
+    if sys.argv[1:2] == [WORKER]:
+        become_worker(sys.argv[2:])
     try:
         from backend.cli.main import run  # noqa: PLC0415 - the demo must not wait for the server's libraries
     except ModuleNotFoundError as error:
@@ -27,7 +30,16 @@ def main() -> None:
 
 def become_demo(arguments: Sequence[str]) -> None:
     """Replace this process by the demo's."""
+    _become("splitlearn.simulation", arguments)
+
+
+def become_worker(arguments: Sequence[str]) -> None:
+    """Replace this process by a worker's."""
+    _become("worker", arguments)
+
+
+def _become(module: str, arguments: Sequence[str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    command = [sys.executable, "-m", "splitlearn.simulation", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import DEMO, become_demo, operator, parties, root, users
+from backend.cli import (
+    DEMO,
+    WORKER,
+    become_demo,
+    become_worker,
+    jobs,
+    models,
+    operator,
+    parties,
+    root,
+    up,
+    users,
+)
 from backend.cli.output import errors_as_exit_codes
 from backend.db.models import PartyKind
 
@@ -20,9 +32,13 @@ app.add_typer(operator.organizations)
 app.add_typer(root.app)
 app.add_typer(users.users)
 app.add_typer(users.tokens)
+app.add_typer(models.app)
+app.add_typer(jobs.app)
 for _kind in PartyKind:
     app.add_typer(parties.make_group(_kind))
 app.command("api", epilog="Example: TRUNKLINE_PORT=8471 trunkline api")(operator.api)
+app.command("gateway", epilog=operator.GATEWAY_EPILOG)(operator.gateway)
+app.command("up", epilog=up.EPILOG)(up.up)
 
 
 @app.command(
@@ -33,6 +49,16 @@ app.command("api", epilog="Example: TRUNKLINE_PORT=8471 trunkline api")(operator
 def demo(context: typer.Context) -> None:
     """Three silos fine-tune one model together on this machine; see trunkline demo --help."""
     become_demo([DEMO, *context.args])
+
+
+@app.command(
+    WORKER,
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def worker(context: typer.Context) -> None:
+    """Host trunks on one device of this machine; see trunkline worker --help."""
+    become_worker(context.args)
 
 
 def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - typer's signature of a callback

@@ -3,12 +3,15 @@
 The web framework takes a second to load: only the commands that need it do so.
 """
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backend.app_prefix import API_PREFIX
 from backend.cli.options import AsJson, group
 from backend.cli.output import CommandError, show
+from backend.cli.remote import ClientSettings, Remote
 from backend.db import Database, check_schema, upgrade
 from backend.db.schema import current_revision
 from backend.settings import Settings
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from backend.bootstrap import FirstAdmin
     from backend.server import Server
 
+GATEWAY_EPILOG = (
+    "Example: TRUNKLINE_GATEWAY_STANDINGS_TOKEN=... trunkline gateway --control-plane http://127.0.0.1:8470"
+)
 db = group("db", "The database's schema.")
 organizations = group("organizations", "Organisations on this server.")
 
@@ -70,6 +76,7 @@ def api() -> None:
     import uvicorn  # noqa: PLC0415 - see the module's docstring
 
     from backend.app import create_app  # noqa: PLC0415
+    from backend.background import background  # noqa: PLC0415
     from backend.bootstrap import start  # noqa: PLC0415
 
     settings = Settings()
@@ -77,7 +84,7 @@ def api() -> None:
     _announce(first)
     _say_where(server)
     uvicorn.run(
-        create_app(server),
+        create_app(server, lifespan=background),
         host=settings.host,
         port=settings.port,
         log_level="warning",
@@ -86,6 +93,27 @@ def api() -> None:
         forwarded_allow_ips=settings.trusted_proxies or None,
         server_header=False,
     )
+
+
+def gateway(
+    *,
+    control_plane: Annotated[
+        str | None,
+        typer.Option(help="The control plane's address; its key for tickets is asked there at the start."),
+    ] = None,
+) -> None:
+    """Start the gateway; Ctrl-C stops it. Settings: TRUNKLINE_GATEWAY_..., see docs/gateway.md."""
+    from backend.gateway import main  # noqa: PLC0415 - see the module's docstring
+
+    if control_plane is not None:
+        url = control_plane.rstrip("/")
+        answer = Remote(ClientSettings(url=url)).call("GET", "/federation")
+        for name, value in (
+            ("TICKET_PUBLIC_KEY", answer["ticket_public_key"]),
+            ("STANDINGS_URL", f"{url}{API_PREFIX}/standings"),
+        ):
+            os.environ.setdefault(f"TRUNKLINE_GATEWAY_{name}", value)  # noqa: TID251 - the entry point
+    raise typer.Exit(main())
 
 
 def _database(settings: Settings) -> Database:

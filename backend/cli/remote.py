@@ -1,5 +1,7 @@
 """The API as a command sees it."""
 
+import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,8 @@ from backend.app_prefix import API_PREFIX
 from backend.cli.output import CommandError
 
 _TIMEOUT_SECONDS = 30.0
+_QUIET_SECONDS = 60.0  # a stream says that it lives every 15
+_PAUSE_SECONDS = 0.5
 
 
 class ClientSettings(BaseSettings):
@@ -43,19 +47,55 @@ class Remote:
         try:
             response = self._client.request(method, self._url + API_PREFIX + path, json=body)
         except httpx2.HTTPError as error:
-            raise CommandError(
-                f"cannot reach the control plane at {self._url}: {error}",
-                remedy="start it by: trunkline api; or set TRUNKLINE_URL to its address",
-            ) from error
+            raise self._unreached(error) from error
         if response.is_success:
             return response.json() if response.content else None
         raise _refusal(response)
+
+    def _unreached(self, error: Exception) -> CommandError:
+        return CommandError(
+            f"cannot reach the control plane at {self._url}: {error}",
+            remedy="start it by: trunkline up, or trunkline api; or set TRUNKLINE_URL to its address",
+        )
+
+    def events(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream; one that breaks off is taken up where it ended.
+
+        Raises:
+            CommandError: Refused, or not reached.
+        """
+        last = "0"
+        while True:
+            try:
+                for name, value in self._lines(path, last):
+                    if name == "id":
+                        last = value
+                    elif name == "data":
+                        yield json.loads(value)
+            except (httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ReadError):
+                time.sleep(_PAUSE_SECONDS)
+            except httpx2.HTTPError as error:
+                raise self._unreached(error) from error
+            else:
+                return
+
+    def _lines(self, path: str, last: str) -> Iterator[tuple[str, str]]:
+        headers = {"Last-Event-ID": last}
+        url = self._url + API_PREFIX + path
+        with self._client.stream("GET", url, headers=headers, timeout=_QUIET_SECONDS) as response:
+            if not response.is_success:
+                response.read()
+                raise _refusal(response)
+            for line in response.iter_lines():
+                name, _, value = line.partition(": ")
+                yield name, value
 
     def rows(self, path: str) -> Iterator[dict[str, Any]]:
         """Return all rows of a list, page by page."""
         after: str | None = None
         while True:
-            page = self.call("GET", path if after is None else f"{path}?after={after}")
+            between = "&" if "?" in path else "?"
+            page = self.call("GET", path if after is None else f"{path}{between}after={after}")
             yield from page["items"]
             after = page["next"]
             if after is None:

@@ -5,7 +5,7 @@ second thread while holding SQLite's only write lock could wait for requests tha
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -39,6 +39,11 @@ class Database:
 
     def __init__(self, url: str, *, busy_timeout_seconds: float = DEFAULT_BUSY_TIMEOUT_SECONDS) -> None:
         self.engine = _make_engine(url, busy_timeout_seconds=busy_timeout_seconds)
+        self._on_commit: list[Callable[[], None]] = []
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call a listener after every writing transaction that was committed; it must not block."""
+        self._on_commit.append(listener)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -62,6 +67,8 @@ class Database:
                 session.commit()
                 raise
             session.commit()
+        for listener in self._on_commit:
+            listener()
 
     def dispose(self) -> None:
         """Close all connections."""

@@ -6,9 +6,16 @@ from backend.audit import record
 from backend.auth.callers import Admin
 from backend.encoding import from_base64, to_base64
 from backend.errors import EVERYWHERE, SIGNED_IN, documented
-from backend.federation.errors import RevocationListRefusedError
-from backend.federation.schemas import FederationAnswer, RevocationListBody, fingerprint_text
+from backend.federation.errors import CertificateForSignerRefusedError, RevocationListRefusedError
+from backend.federation.schemas import (
+    FederationAnswer,
+    RevocationListBody,
+    SpecSignerAnswer,
+    SpecSignerBody,
+    fingerprint_text,
+)
 from backend.federation.service import federation_of, install_revocations, revocations_of
+from backend.federation.signer import SIGNER_NAME, install_signer, signer_key, ticket_key
 from backend.parties.service import apply_revocations
 from backend.server import Server, ServerDep
 
@@ -40,6 +47,41 @@ def put_revocations(server: ServerDep, caller: Admin, body: RevocationListBody) 
     return _describe(server)
 
 
+@router.get("/spec-signer", responses=documented(*SIGNED_IN))
+def show_spec_signer(server: ServerDep, caller: Admin) -> SpecSignerAnswer:  # noqa: ARG001 - admits
+    """Show this server's key for job specifications, and the root's certificate for it."""
+    return _describe_signer(server)
+
+
+@router.put("/spec-signer", responses=documented(*SIGNED_IN, CertificateForSignerRefusedError))
+def put_spec_signer(server: ServerDep, caller: Admin, body: SpecSignerBody) -> SpecSignerAnswer:
+    """Install the certificate that the offline root signed."""
+    data = from_base64(body.certificate, field="certificate")
+    with server.database.write() as session:
+        certificate = install_signer(session, data, now=server.now())
+        record(
+            session,
+            caller.actor,
+            at=server.now(),
+            action="install_spec_signer",
+            subject_kind="federation",
+            subject_name=certificate.name,
+            details={"serial": str(certificate.serial)},
+        )
+    return _describe_signer(server)
+
+
+def _describe_signer(server: Server) -> SpecSignerAnswer:
+    with server.database.read() as session:
+        row = federation_of(session)
+        certificate = row.signer_certificate
+        return SpecSignerAnswer(
+            name=SIGNER_NAME,
+            public_key=to_base64(signer_key(row).public_key.raw),
+            certificate=to_base64(certificate) if certificate else None,
+        )
+
+
 def _describe(server: Server) -> FederationAnswer:
     with server.database.read() as session:
         row = federation_of(session)
@@ -51,4 +93,5 @@ def _describe(server: Server) -> FederationAnswer:
             embedded=server.authority.embedded,
             revocation_number=revocations.number if revocations else 0,
             revocation_list=to_base64(row.revocation_list) if row.revocation_list else None,
+            ticket_public_key=ticket_key(row).public_key.raw.hex(),
         )

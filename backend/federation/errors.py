@@ -15,3 +15,12 @@ class RevocationListRefusedError(ConflictError):
 
     code = "revocation_list_refused"
     remedy = "make the next list from the newest one: trunkline root revoke --previous FILE"
+
+
+class CertificateForSignerRefusedError(ConflictError):
+    """The certificate is not the root's, or not for this server's key for specifications."""
+
+    code = "certificate_refused"
+    remedy = (
+        "sign the very request that GET /api/v1/federation/spec-signer shows, with this federation's root"
+    )

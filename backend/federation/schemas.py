@@ -1,6 +1,6 @@
 """The federation in the API."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ class FederationAnswer(Answer):
         embedded: Whether the root lies beside this server.
         revocation_number: Number of the newest list; 0 before the first.
         revocation_list: The list as the root signed it.
+        ticket_public_key: What the gateway verifies tickets with, in hexadecimal.
     """
 
     audience: str
@@ -28,6 +29,27 @@ class FederationAnswer(Answer):
     embedded: bool
     revocation_number: int
     revocation_list: Base64 | None
+    ticket_public_key: str
+
+
+class SpecSignerAnswer(Answer):
+    """This server's key for job specifications: the file that ``trunkline root sign`` reads.
+
+    Attributes:
+        certificate: The root's word for it; None while a person has to sign it.
+    """
+
+    format: Literal["trunkline/certificate-request/v1"] = "trunkline/certificate-request/v1"
+    kind: Literal["spec-signer"] = "spec-signer"
+    name: str
+    public_key: Base64
+    certificate: Base64 | None
+
+
+class SpecSignerBody(Body):
+    """A certificate that an offline root signed."""
+
+    certificate: Annotated[Base64, Field(min_length=1, max_length=256)]
 
 
 class RevocationListBody(Body):

@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from backend.db.models import Invitation, Party, PartyKind, PartySession, PartyStatus, Silo, Worker
+from backend.settings import Settings
 
 TABLES: dict[PartyKind, type[Party]] = {PartyKind.SILO: Silo, PartyKind.WORKER: Worker}
 
@@ -86,6 +87,26 @@ def newest_open_session(session: Session, kind: PartyKind, party_id: uuid.UUID) 
     """Return the party's session that was heard of last among those not closed."""
     query = select(PartySession).where(sessions_of(kind, party_id), PartySession.closed_at.is_(None))
     return session.scalars(query.order_by(PartySession.last_seen_at.desc()).limit(1)).one_or_none()
+
+
+def online_workers(session: Session, settings: Settings, *, now: datetime) -> Sequence[Worker]:
+    """Return the workers whose process lives and has told what it can do, by name."""
+    heard = now - timedelta(seconds=settings.party_silence_seconds)
+    is_alive = (
+        select(PartySession.id)
+        .where(
+            PartySession.worker_id == Worker.id,
+            PartySession.closed_at.is_(None),
+            PartySession.expires_at > now,
+            PartySession.last_seen_at > heard,
+            PartySession.epoch == Worker.epoch,
+        )
+        .exists()
+    )
+    query = select(Worker).where(
+        Worker.status == PartyStatus.ENROLLED, Worker.reported_at.is_not(None), is_alive
+    )
+    return session.scalars(query.order_by(Worker.name)).all()
 
 
 def close_sessions(

@@ -5,6 +5,7 @@ organisation ``default``. An answer of 401 or 403 means refused for who the call
 another organisation means that the thing is not shown.
 """
 
+import hashlib
 import secrets
 import shutil
 import uuid
@@ -17,11 +18,16 @@ import pytest
 from fastapi import FastAPI
 
 from backend.app_prefix import API_PREFIX
+from backend.artifacts.service import Blob, attach
 from backend.audit.service import OPERATOR
 from backend.db import Database
-from backend.organizations.service import create_organization
+from backend.db.models import ArtifactKind, Model
+from backend.organizations.repository import find_organization, find_project
+from backend.organizations.service import FIRST_NAME, create_organization
 from backend.users.service import NewUser
+from splitlearn.planning import ModelManifest
 from tests.unit.backend.conftest import Api, Clock, SharedClient, World, make_settings, open_world
+from tests.unit.backend.jobs.conftest import ATTEMPT, CAPABILITIES, add_model
 
 CALLERS = ("anonymous", "agent", "worker", "researcher", "auditor", "admin", "foreign_admin")
 OUTSIDE_THE_SCHEMA = {"/openapi.json", "/docs", "/docs/oauth2-redirect"}
@@ -29,8 +35,13 @@ PASSWORD = "a-password-for-the-test"
 
 USERS = "401 403 403 {0} {0} {0} {1}"
 ADMIN = "401 403 403 403 403 {0} {1}"
+RESEARCHERS = "401 403 403 {0} 403 {0} {1}"
 PARTIES = "401 {0} {0} 403 403 403 403"
+SPEC = {"model": "tiny", "silos": [{"name": "north", "dataset": "notes"}]}
 ANYBODY = "{0} {0} {0} {0} {0} {0} {0}"
+MEMBERS = "401 {0} {0} {0} {0} {0} {1}"
+AGENTS = "401 {0} 403 403 403 403 403"
+WORKERS = "401 403 {0} 403 403 403 403"
 
 
 def _party_rows(kind: str) -> dict[str, str]:
@@ -74,7 +85,50 @@ MATRIX = {
     f"POST {API_PREFIX}/session/heartbeat": PARTIES.format(200),
     f"DELETE {API_PREFIX}/session": PARTIES.format(204),
     f"GET {API_PREFIX}/audit": "401 403 403 403 200 200 200",
+    f"POST {API_PREFIX}/models": ADMIN.format(202, 202),
+    f"GET {API_PREFIX}/models": USERS.format(200, 200),
+    f"GET {API_PREFIX}/models/{{name}}": USERS.format(200, 404),
+    f"DELETE {API_PREFIX}/models/{{name}}": ADMIN.format(204, 404),
+    f"GET {API_PREFIX}/models/manifests/{{digest}}": MEMBERS.format(200, 404),
+    f"GET {API_PREFIX}/blobs/{{digest}}": MEMBERS.format(200, 404),
+    f"HEAD {API_PREFIX}/blobs/{{digest}}": MEMBERS.format(200, 404),
+    f"PUT {API_PREFIX}/blobs/{{digest}}": WORKERS.format(204),
+    f"PUT {API_PREFIX}/silo/datasets": AGENTS.format(204),
+    f"GET {API_PREFIX}/datasets": USERS.format(200, 200),
+    f"GET {API_PREFIX}/silos/{{name}}/datasets": USERS.format(200, 404),
+    f"GET {API_PREFIX}/federation/spec-signer": ADMIN.format(200, 200),
+    f"PUT {API_PREFIX}/federation/spec-signer": ADMIN.format(422, 422),  # with bytes that are no certificate
+    f"POST {API_PREFIX}/standings": ANYBODY.format(401),  # no user or party is a gateway
+    f"POST {API_PREFIX}/jobs": RESEARCHERS.format(201, 422),  # the foreign organisation has no such model
+    f"POST {API_PREFIX}/jobs/plan": USERS.format(200, 422),
+    f"GET {API_PREFIX}/jobs": USERS.format(200, 200),
+    f"GET {API_PREFIX}/jobs/{{job_id}}": USERS.format(200, 404),
+    f"GET {API_PREFIX}/jobs/{{job_id}}/rounds": USERS.format(200, 404),
+    f"GET {API_PREFIX}/jobs/{{job_id}}/artifacts": USERS.format(200, 404),
+    f"GET {API_PREFIX}/jobs/{{job_id}}/metrics": USERS.format(200, 404),
+    f"GET {API_PREFIX}/jobs/{{job_id}}/events": USERS.format(200, 404),
+    f"GET {API_PREFIX}/events": USERS.format(200, 200),
+    f"POST {API_PREFIX}/jobs/{{job_id}}/cancel": RESEARCHERS.format(200, 404),
+    f"POST {API_PREFIX}/jobs/{{job_id}}/pause": RESEARCHERS.format(409, 404),  # it does not run yet
+    f"POST {API_PREFIX}/jobs/{{job_id}}/resume": RESEARCHERS.format(200, 404),
+    f"POST {API_PREFIX}/jobs/{{job_id}}/retry": RESEARCHERS.format(409, 404),  # it has not ended
+    f"POST {API_PREFIX}/jobs/{{job_id}}/clone": RESEARCHERS.format(201, 404),
+    f"GET {API_PREFIX}/silo/jobs": AGENTS.format(200),
+    f"PUT {API_PREFIX}/silo/jobs/{{job_id}}/approval": AGENTS.format(204),
+    f"POST {API_PREFIX}/silo/jobs/{{job_id}}/attach": AGENTS.format(409),  # no worker hosts the trunk
+    f"POST {API_PREFIX}/silo/jobs/{{job_id}}/finish": AGENTS.format(409),  # nothing is finished
+    f"PUT {API_PREFIX}/worker/capabilities": WORKERS.format(204),
+    f"GET {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}": WORKERS.format(409),  # there is no lease
+    f"POST {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}/renew": WORKERS.format(409),
+    f"POST {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}/rounds": WORKERS.format(409),
+    f"POST {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}/release": WORKERS.format(409),
+    f"POST {API_PREFIX}/tickets": PARTIES.format(404),  # there is no conversation yet
+    f"POST {API_PREFIX}/metrics": "401 204 404 403 403 403 403",  # the worker never held the job's lease
 }
+
+_NO_BLOB = {"digest": "00" * 32, "num_bytes": 1}
+_REASON = {"who": "w", "what": "w", "where": "w", "next": "w"}
+_LEASE = f"POST {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}"
 
 BODIES: dict[str, Any] = {
     f"POST {API_PREFIX}/sign-in": {"name": "somebody-{caller}", "password": "wrong"},
@@ -88,7 +142,36 @@ BODIES: dict[str, Any] = {
     f"POST {API_PREFIX}/workers/invitations": {"name": "south"},
     f"PUT {API_PREFIX}/silos/{{name}}/certificate": {"certificate": "AAAA"},
     f"PUT {API_PREFIX}/workers/{{name}}/certificate": {"certificate": "AAAA"},
+    f"POST {API_PREFIX}/models": {"name": "another", "source": "hub:owner/name"},
+    f"PUT {API_PREFIX}/silo/datasets": {"datasets": []},
+    f"PUT {API_PREFIX}/federation/spec-signer": {"certificate": "AAAA"},
+    f"POST {API_PREFIX}/standings": {"seats": []},
+    f"POST {API_PREFIX}/jobs": {"spec": SPEC},
+    f"POST {API_PREFIX}/jobs/plan": {"spec": SPEC},
+    f"POST {API_PREFIX}/jobs/{{job_id}}/retry": {},
+    f"POST {API_PREFIX}/jobs/{{job_id}}/clone": {},
+    f"PUT {API_PREFIX}/silo/jobs/{{job_id}}/approval": {"decision": "approved"},
+    f"POST {API_PREFIX}/silo/jobs/{{job_id}}/attach": {"attempt": ATTEMPT},
+    f"POST {API_PREFIX}/silo/jobs/{{job_id}}/finish": {"outcome": "completed"},
+    f"PUT {API_PREFIX}/worker/capabilities": CAPABILITIES,
+    f"{_LEASE}/renew": {"epoch": 1, "round": 0, "step": 0},
+    f"{_LEASE}/rounds": {"epoch": 1, "checkpoint": {"round": 1, "blob": _NO_BLOB}, "seconds": 1},
+    f"{_LEASE}/release": {"epoch": 1, "outcome": "failed", "reason": _REASON},
 }
+
+BLOB = b"a layer"
+DIGEST = hashlib.sha256(BLOB).digest()
+MANIFEST = ModelManifest(
+    source="hub:owner/name",
+    family="llama",
+    num_layers=1,
+    hidden_size=1,
+    num_parameters=0,
+    num_bytes=0,
+    config={"model_type": "llama"},
+    companions=(),
+    files=(),
+)
 
 
 @dataclass
@@ -144,12 +227,61 @@ def _build(world: World) -> Stage:
         "foreign_admin": _foreign_admin(world),
     }
     world.admin.ok("POST", "/users", {"name": "victim", "role": "auditor"})
+    _add_model(world)
+    job_id = _add_job(world, callers["agent"])
+    world.server.bus.close()  # so that streams of events end
     stranger = world.invited("stranger")
     bodies = {
         f"POST {API_PREFIX}/enrolment": stranger.enrolment(secret=secrets.token_bytes(32)),
         f"POST {API_PREFIX}/login": parties["silo"].login(nonce="invented"),
     }
-    return Stage(world, callers, invitations, {**BODIES, **bodies})
+    told = {"job": job_id, "replica": 0, "epoch": 1, "silo": "north"}
+    bodies[f"POST {API_PREFIX}/tickets"] = told
+    point = {"name": "loss", "round": 1, "step": 0, "value": 1.0}
+    bodies[f"POST {API_PREFIX}/metrics"] = {"job": job_id, "metrics": [point]}
+    return Stage(world, callers, {**invitations, "job": job_id}, {**BODIES, **bodies})
+
+
+def _add_job(world: World, agent: Api) -> str:
+    add_model(world)
+    announced = {"name": "notes", "task": "any", "num_rows": 7, "schema_digest": "00" * 32}
+    agent.ok("PUT", "/silo/datasets", {"datasets": [announced]})
+    return str(world.admin.ok("POST", "/jobs", {"spec": SPEC})["id"])
+
+
+def _add_model(world: World) -> None:
+    """Add a model with one file; that the file is the manifest's too matters to no route."""
+    with world.server.store.writer(None, max_bytes=len(BLOB)) as writer:
+        writer.write(BLOB)
+        writer.commit()
+    with world.server.database.write() as session:
+        organization = find_organization(session, FIRST_NAME)
+        assert organization is not None
+        project = find_project(session, organization.id, FIRST_NAME)
+        assert project is not None
+        model = Model(
+            project_id=project.id,
+            name="north",
+            source=MANIFEST.source,
+            family=MANIFEST.family,
+            num_layers=1,
+            num_parameters=0,
+            num_bytes=0,
+            digest=DIGEST,
+            manifest=MANIFEST.model_dump(mode="json"),
+            created_at=world.clock(),
+        )
+        session.add(model)
+        attach(
+            session,
+            world.server.store,
+            world.server.settings,
+            Blob(DIGEST, len(BLOB)),
+            project_id=project.id,
+            kind=ArtifactKind.MODEL_FILE,
+            name="layer",
+            now=world.clock(),
+        )
 
 
 def _foreign_admin(world: World) -> Api:
@@ -166,7 +298,12 @@ def _call(stage: Stage, route: str, caller: str) -> int:
         name="victim" if "/users" in template else "north",
         invitation_id=stage.ids[kind],
         token_id=uuid.UUID(int=1),
+        job_id=stage.ids["job"],
+        replica=0,
+        digest=DIGEST.hex(),
     )
+    if path.endswith("/0"):  # a lease is asked for under an epoch
+        path += "?epoch=1"
     api = stage.callers[caller]
     headers = {"Authorization": f"Bearer {api.token}"} if api.token else {}
     body = stage.bodies.get(route)

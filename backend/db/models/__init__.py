@@ -17,9 +17,10 @@ from backend.db.models.job import (
     Round,
     RoundState,
 )
-from backend.db.models.model import Model
+from backend.db.models.model import Model, ModelState
 from backend.db.models.organization import Membership, Organization, Project, Role
 from backend.db.models.party import Party, PartySession, PartyStatus, Silo, Worker
+from backend.db.models.upload import Upload
 from backend.db.models.user import ApiToken, SignInAttempt, TokenKind, User
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Membership",
     "Metric",
     "Model",
+    "ModelState",
     "Organization",
     "Outcome",
     "Party",
@@ -54,6 +56,7 @@ __all__ = [
     "SignInAttempt",
     "Silo",
     "TokenKind",
+    "Upload",
     "UsedNonce",
     "User",
     "Worker",

@@ -24,6 +24,8 @@ class Federation(Base):
         root_public_key: 32 bytes; never changes, for every silo has pinned it too.
         revocation_list: Newest list signed by the root.
         nonce_key: Authenticates the log-in nonces that this server hands out.
+        ticket_key: Signs tickets for the gateway; made at the first start.
+        signer_key: Signs job specifications, by ``signer_certificate``, which the root signed.
     """
 
     __tablename__ = "federation"
@@ -32,6 +34,9 @@ class Federation(Base):
     root_public_key: Mapped[bytes] = mapped_column(LargeBinary(32))
     revocation_list: Mapped[bytes | None]
     nonce_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    ticket_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    signer_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    signer_certificate: Mapped[bytes | None]
     created_at: Mapped[datetime]
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from backend.db.base import Base, Id, Name, Text, one_of
+from backend.db.base import Base, Id, Name, Text, Word, one_of
 
 
 class JobState(StrEnum):
@@ -56,7 +56,12 @@ class Job(Base):
         spec_bytes: Canonical bytes of the specification, exactly as signed.
         spec_signature: Certificate and signature of the spec-signer.
         reason_who, reason_what, reason_where, reason_next: Why the job is in its state, for people.
-        parent_id: The job that this one is a clone or retry of.
+        reason_code: The reason as one stable word.
+        state_since: When the job came into its state.
+        parent_id: The job that this one is a clone of.
+        max_resume_round: Highest round that it may be resumed from; None for any.
+        result_id: The trunk's trained tensors.
+        last_metric_number: Number of the newest metric; raised under this row's lock.
     """
 
     __tablename__ = "jobs"
@@ -72,6 +77,7 @@ class Job(Base):
     spec_signature: Mapped[bytes] = mapped_column(LargeBinary(255))
     state: Mapped[JobState] = mapped_column(one_of(JobState))
     desired: Mapped[Desired] = mapped_column(one_of(Desired))
+    reason_code: Mapped[Word] = mapped_column(default="submitted", server_default="submitted")
     reason_who: Mapped[Name]
     reason_what: Mapped[Text]
     reason_where: Mapped[Name]
@@ -79,10 +85,19 @@ class Job(Base):
     submitted_by: Mapped[Name]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    state_since: Mapped[datetime | None]
+    max_resume_round: Mapped[int | None]
+    result_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifacts.id", use_alter=True))
+    last_metric_number: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class JobSilo(Base):
-    """A silo's part in a job; the position is the roster's."""
+    """A silo's part in a job; the position is the roster's.
+
+    Attributes:
+        attempt: The attempt that joined last, and the epoch that it joined.
+        finish_outcome: ``completed`` or ``failed``, once the silo has said so.
+    """
 
     __tablename__ = "job_silos"
     __table_args__ = (UniqueConstraint("job_id", "position"),)
@@ -94,6 +109,13 @@ class JobSilo(Base):
     approval: Mapped[Approval] = mapped_column(one_of(Approval))
     approval_reason: Mapped[Text]
     progressed_at: Mapped[datetime | None]
+    approval_code: Mapped[Word] = mapped_column(default="", server_default="")
+    attempt: Mapped[str | None] = mapped_column(String(32))
+    attached_epoch: Mapped[int | None]
+    finish_outcome: Mapped[Word | None]
+    finish_code: Mapped[Word] = mapped_column(default="", server_default="")
+    finish_message: Mapped[str] = mapped_column(String(2000), default="", server_default="")
+    finished_at: Mapped[datetime | None]
 
 
 class Round(Base):
@@ -118,7 +140,11 @@ class Lease(Base):
     """The right of one worker to train one replica of a job until a moment.
 
     Attributes:
-        epoch: Grows with every new holder; compared at every commit and at the gateway.
+        epoch: Grows with every new holder or attempt; compared at every commit and at the gateway.
+        worker_epoch: The worker's own, when it was leased: another one is another process.
+        dispatched_at: When the task was sent; None before that.
+        renewed_at: The holder's last word; None before the first.
+        round, step: How far the holder is.
     """
 
     __tablename__ = "leases"
@@ -130,12 +156,22 @@ class Lease(Base):
     epoch: Mapped[int]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     released_at: Mapped[datetime | None]
+    worker_epoch: Mapped[int] = mapped_column(default=0, server_default="0")
+    dispatched_at: Mapped[datetime | None]
+    renewed_at: Mapped[datetime | None]
+    round: Mapped[int] = mapped_column(default=0, server_default="0")
+    step: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Metric(Base):
-    """One number of one party at one step. Sending it again changes nothing: the key is what it is of."""
+    """One number of one party at one step. Sending it again replaces it: the key is what it is of.
+
+    Attributes:
+        number: Grows with every number of the job that is received, so that a reader can go on.
+    """
 
     __tablename__ = "metrics"
+    __table_args__ = (Index(None, "job_id", "number"),)
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     party: Mapped[str] = mapped_column(String(80), primary_key=True)
@@ -143,4 +179,5 @@ class Metric(Base):
     round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     value: Mapped[float] = mapped_column(Double)
+    number: Mapped[int] = mapped_column(default=0, server_default="0")
     received_at: Mapped[datetime]

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ForeignKey, LargeBinary, UniqueConstraint
@@ -10,8 +11,18 @@ from sqlalchemy.orm import Mapped, mapped_column
 from backend.db.base import Base, Id, Name, Text, Word
 
 
+class ModelState(StrEnum):
+    """How far a model's registration is."""
+
+    IMPORTING = "importing"
+    READY = "ready"
+    FAILED = "failed"
+
+
 class Model(Base):
     """A model whose files by layer lie in the artifact store.
+
+    While it is being imported, sizes are 0 and the digest is all zeros.
 
     Attributes:
         source: The folder or hub id that it came from.
@@ -32,3 +43,5 @@ class Model(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     manifest: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    state: Mapped[Word] = mapped_column(default=ModelState.READY.value, server_default="ready")
+    state_reason: Mapped[Text] = mapped_column(default="", server_default="")

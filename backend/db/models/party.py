@@ -3,6 +3,7 @@
 import uuid
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
@@ -58,9 +59,16 @@ class Silo(Party):
 
 
 class Worker(Party):
-    """A process with a device that hosts trunks."""
+    """A process with a device that hosts trunks.
+
+    Attributes:
+        capabilities: What it said of its device; None before its first word.
+    """
 
     __tablename__ = "workers"
+
+    capabilities: Mapped[dict[str, Any] | None]
+    reported_at: Mapped[datetime | None]
 
 
 class PartySession(Base):

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from pydantic import SecretStr
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, text, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 
@@ -24,7 +24,7 @@ from backend.app import create_app
 from backend.app_prefix import API_PREFIX
 from backend.bootstrap import FirstAdmin, start
 from backend.db import Database, upgrade
-from backend.db.models import Base
+from backend.db.models import Base, Job
 from backend.server import Server
 from backend.settings import Settings
 from splitlearn.identity import (
@@ -91,6 +91,7 @@ def postgresql_database(postgresql_server: URL) -> Iterator[Database]:
 def emptied_postgresql_database(postgresql_database: Database) -> Iterator[Database]:
     yield postgresql_database
     with postgresql_database.write() as session:
+        session.execute(update(Job).values(result_id=None))  # jobs and artifacts refer to each other
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(table.delete())
 

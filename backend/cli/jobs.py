@@ -1,0 +1,201 @@
+"""``trunkline jobs``: submit, look, follow, end."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from backend.cli.options import EPILOG_REMOTE, AsJson, group
+from backend.cli.output import REFUSED_EXIT_CODE, CommandError, show, show_rows
+from backend.cli.remote import ClientSettings, Remote
+from backend.db.models import JobState
+from splitlearn.spec import MAX_SPEC_BYTES
+
+app = group("jobs", f"Submit, follow and end jobs. {EPILOG_REMOTE}")
+
+Job = Annotated[str, typer.Argument(help="The job's id.")]
+SpecFile = Annotated[str, typer.Argument(help="A file with the specification in JSON; - for standard input.")]
+_COLUMNS = ["id", "name", "state", "reason", "submitted_by", "created_at"]
+_ENDED = {"completed": 0, "failed": 11, "cancelled": REFUSED_EXIT_CODE}
+_STANDARD_INPUT = "-"
+
+
+@app.command("submit", epilog="Example: trunkline jobs submit job.json --watch")
+def submit(
+    spec: SpecFile,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a job; its silos are asked, then a worker takes it up."""
+    job = _remote().call("POST", "/jobs", {"spec": _read(spec)})
+    show(job, as_json=as_json, text=f"{job['id']}  {_state(job)}")
+    if watch:
+        _follow(job["id"], as_json=as_json)
+
+
+@app.command("plan", epilog="Example: trunkline jobs plan job.json")
+def plan(spec: SpecFile, *, as_json: AsJson = False) -> None:
+    """Tell what a job would need: bytes per step, memory per role, workers that could host it."""
+    found = _remote().call("POST", "/jobs/plan", {"spec": _read(spec)})
+    if as_json:
+        show(found, as_json=True)
+        return
+    show({name: found[name] for name in found if name != "roles"}, as_json=False)
+    show_rows(found["roles"], list(found["roles"][0]), as_json=False)
+
+
+@app.command("list", epilog="Example: trunkline jobs list --state running")
+def list_all(
+    *,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
+    silo: Annotated[str | None, typer.Option(help="Only jobs with this silo.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the jobs, newest first."""
+    filters = {"state": state.value if state else None, "name": name, "silo": silo}
+    query = urlencode({key: value for key, value in filters.items() if value})
+    rows = list(_remote().rows(f"/jobs?{query}" if query else "/jobs"))
+    if not as_json:
+        rows = [{**row, "reason": _reason(row)} for row in rows]
+    show_rows(rows, _COLUMNS, as_json=as_json)
+
+
+@app.command("show", epilog="Example: trunkline jobs show ID --json")
+def show_one(job: Job, *, as_json: AsJson = False) -> None:
+    """Show one job: its state and why, its silos, who hosts the trunk."""
+    found = _remote().call("GET", f"/jobs/{job}")
+    if as_json:
+        show(found, as_json=True)
+        return
+    plain = ("id", "name", "state", "submitted_by", "created_at", "rounds_committed")
+    lease = found["lease"]
+    hosted = f"{lease['worker']}, epoch {lease['epoch']}, round {lease['round']}" if lease else "nobody"
+    facts = {**{name: found[name] for name in plain}, "why": _reason(found), "hosted by": hosted}
+    show(facts, as_json=False)
+    show_rows(found["silos"], ["name", "dataset", "approval", "approval_reason", "finished"], as_json=False)
+
+
+@app.command("watch", epilog="Example: trunkline jobs watch ID")
+def watch(job: Job, *, as_json: AsJson = False) -> None:
+    """Follow a job to its end. Exit code 0: completed, 11: failed, 12: cancelled."""
+    _follow(job, as_json=as_json)
+
+
+@app.command("logs", epilog="Example: trunkline jobs logs ID")
+def logs(job: Job, *, as_json: AsJson = False) -> None:
+    """Print what has happened in a job so far."""
+    for event in _remote().events(f"/jobs/{job}/events?follow=false"):
+        _print_event(event, as_json=as_json)
+
+
+@app.command("cancel", epilog="Example: trunkline jobs cancel ID")
+def cancel(job: Job, *, as_json: AsJson = False) -> None:
+    """End a job; its parties stop within seconds."""
+    _wish(job, "cancel", as_json=as_json)
+
+
+@app.command("pause", epilog="Example: trunkline jobs pause ID")
+def pause(job: Job, *, as_json: AsJson = False) -> None:
+    """Pause a job at the end of its round."""
+    _wish(job, "pause", as_json=as_json)
+
+
+@app.command("resume", epilog="Example: trunkline jobs resume ID")
+def resume(job: Job, *, as_json: AsJson = False) -> None:
+    """Let a paused job go on."""
+    _wish(job, "resume", as_json=as_json)
+
+
+@app.command("retry", epilog="Example: trunkline jobs retry ID --round 3")
+def retry(
+    job: Job,
+    *,
+    round_number: Annotated[
+        int | None, typer.Option("--round", min=0, help="The last round that counts; 0 begins anew.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a failed or cancelled job go on."""
+    _wish(job, "retry", {"round": round_number}, as_json=as_json)
+
+
+@app.command("clone", epilog="Example: trunkline jobs clone ID --changes '{\"rounds\": 8}'")
+def clone(
+    job: Job,
+    *,
+    changes: Annotated[str, typer.Option(help="A JSON merge patch on the specification.")] = "{}",
+    as_json: AsJson = False,
+) -> None:
+    """Submit a job again, with changes."""
+    _wish(job, "clone", {"changes": _parse(changes, "--changes")}, as_json=as_json)
+
+
+def _remote() -> Remote:
+    return Remote(ClientSettings())
+
+
+def _wish(job: str, word: str, body: object = None, *, as_json: bool) -> None:
+    found = _remote().call("POST", f"/jobs/{job}/{word}", body)
+    show(found, as_json=as_json, text=f"{found['id']}  {_state(found)}")
+
+
+def _follow(job: str, *, as_json: bool) -> None:
+    remote = _remote()
+    state = remote.call("GET", f"/jobs/{job}")["state"]
+    for event in remote.events(f"/jobs/{job}/events"):
+        _print_event(event, as_json=as_json)
+        state = event.get("to", state)
+        if state in _ENDED and event["kind"] == "job_state" and event["to"] == _now(remote, job):
+            break
+    raise typer.Exit(_ENDED[state])
+
+
+def _now(remote: Remote, job: str) -> str:
+    """Return the job's state now: an end that stands in the events may have been followed by a retry."""
+    state: str = remote.call("GET", f"/jobs/{job}")["state"]
+    return state
+
+
+def _print_event(event: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(event))
+        return
+    facts = {name: value for name, value in event.items() if name not in {"number", "kind", "job", "at"}}
+    if event["kind"] == "job_state":
+        text = f"{facts['to']}: {facts['who']} {facts['what']} ({facts['where']}); next: {facts['next']}"
+    else:
+        text = ", ".join(f"{name} {value}" for name, value in facts.items() if value not in ("", None))
+    typer.echo(f"{event['at'][:19]}  {event['kind']}  {text}")
+
+
+def _state(job: dict[str, Any]) -> str:
+    return f"{job['state']}: {_reason(job)}"
+
+
+def _reason(job: dict[str, Any]) -> str:
+    reason = job["reason"]
+    return f"{reason['who']} {reason['what']}; next: {reason['next']}"
+
+
+def _read(name: str) -> Any:
+    if name == _STANDARD_INPUT:
+        return _parse(sys.stdin.read(MAX_SPEC_BYTES), "standard input")
+    try:
+        return _parse(Path(name).read_text(encoding="utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"cannot read {name}: {error}", exit_code=2) from error
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"{where} is no JSON: {error}", exit_code=2) from error
+    if not isinstance(content, dict):
+        raise CommandError(f"{where} holds no JSON object", exit_code=2)
+    return content

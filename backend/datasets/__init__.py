@@ -1,0 +1,1 @@
+"""Data sets: what silos announce of them, which is never a row."""

@@ -1,0 +1,80 @@
+"""This server's own keys: one signs job specifications (with the root's word for it), one signs tickets."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from backend.db.models import Federation
+from backend.federation.authority import Authority
+from backend.federation.errors import CertificateForSignerRefusedError
+from backend.federation.service import federation_of, trust_of
+from splitlearn.errors import IdentityError
+from splitlearn.identity import Certificate, CertificateKind, Identity, SigningKey
+
+SIGNER_NAME = "control-plane"
+_RENEWED_BEFORE_END = timedelta(days=30)
+
+
+def ensure_keys(session: Session, authority: Authority, *, days: int, now: datetime) -> None:
+    """Make the keys at the first start; with an embedded root, keep the spec-signer's certificate valid."""
+    row = federation_of(session, lock=True)
+    row.ticket_key = row.ticket_key or SigningKey.generate().private_bytes()
+    row.signer_key = row.signer_key or SigningKey.generate().private_bytes()
+    certificate = _certificate(row)
+    if certificate is not None and certificate.not_after - _RENEWED_BEFORE_END > now:
+        return
+    issued = authority.issue(
+        _key(row.signer_key).public_key,
+        kind=CertificateKind.SPEC_SIGNER,
+        name=SIGNER_NAME,
+        now=now,
+        days=days,
+    )
+    if issued is not None:
+        row.signer_certificate = issued.to_bytes()
+
+
+def spec_signer(row: Federation) -> Identity | None:
+    """Return who signs specifications; None while the offline root has not signed the key."""
+    certificate = _certificate(row)
+    if certificate is None or row.signer_key is None:
+        return None
+    return Identity(certificate, _key(row.signer_key))
+
+
+def ticket_key(row: Federation) -> SigningKey:
+    """Return the key for tickets."""
+    assert row.ticket_key is not None, "made at the first start"
+    return _key(row.ticket_key)
+
+
+def signer_key(row: Federation) -> SigningKey:
+    """Return the key for specifications, for the request that an offline root signs."""
+    assert row.signer_key is not None, "made at the first start"
+    return _key(row.signer_key)
+
+
+def install_signer(session: Session, data: bytes, *, now: datetime) -> Certificate:
+    """Store the certificate that an offline root signed.
+
+    Raises:
+        IdentityError: The bytes are no certificate.
+        CertificateForSignerRefusedError: Not the root's, or for another key, kind or name.
+    """
+    row = federation_of(session, lock=True)
+    certificate = Certificate.from_bytes(data)
+    try:
+        trust_of(row).verify(certificate, kind=CertificateKind.SPEC_SIGNER, name=SIGNER_NAME, now=now)
+        Identity(certificate, signer_key(row))
+    except IdentityError as error:
+        raise CertificateForSignerRefusedError(error.message) from error
+    row.signer_certificate = data
+    return certificate
+
+
+def _certificate(row: Federation) -> Certificate | None:
+    return None if row.signer_certificate is None else Certificate.from_bytes(row.signer_certificate)
+
+
+def _key(raw: bytes) -> SigningKey:
+    return SigningKey.from_private_bytes(raw)

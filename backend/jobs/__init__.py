@@ -1,0 +1,1 @@
+"""Jobs: submitted by people, approved by silos, placed on workers, followed to their end."""

@@ -1,0 +1,193 @@
+"""Jobs as people see them."""
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, status
+from sqlalchemy.orm import Session
+
+from backend.audit import Actor
+from backend.auth.callers import Reader, Researcher, UserCaller
+from backend.db.models import Job, JobState, Project
+from backend.errors import SIGNED_IN, InvalidRequestError, NotFoundError, documented
+from backend.jobs import wishes
+from backend.jobs.errors import (
+    JobOverError,
+    NoSpecSignerError,
+    SpecRefusedError,
+    UnknownJobError,
+    WrongStateError,
+)
+from backend.jobs.planning import plan
+from backend.jobs.repository import artifacts_of, find_job, jobs_of, rounds_of
+from backend.jobs.schemas import (
+    ArtifactAnswer,
+    CloneBody,
+    JobAnswer,
+    JobDetailAnswer,
+    PlanAnswer,
+    RetryBody,
+    RoundAnswer,
+    SubmitBody,
+)
+from backend.jobs.submission import Submission, check, merge_patch, model_name, submit
+from backend.jobs.views import show, show_detail
+from backend.organizations.repository import find_project
+from backend.schemas import Name, Page
+from backend.server import Server, ServerDep
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+_SUBMIT = (*SIGNED_IN, NotFoundError, SpecRefusedError, NoSpecSignerError)
+_ONE = (*SIGNED_IN, UnknownJobError)
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, responses=documented(*_SUBMIT))
+def submit_job(server: ServerDep, caller: Researcher, body: SubmitBody) -> JobDetailAnswer:
+    """Submit a job; its silos are asked next."""
+    asked = Submission(body.spec, body.project, caller.organization_id, caller.actor)
+    return _submit(server, asked)
+
+
+@router.post("/plan", responses=documented(*_SUBMIT))
+def plan_job(server: ServerDep, caller: Reader, body: SubmitBody) -> PlanAnswer:
+    """Tell what a job would need, without submitting it."""
+    with server.database.read() as session:
+        project = find_project(session, caller.organization_id, body.project)
+        if project is None:
+            raise NotFoundError(f"your organisation has no project {body.project!r}")
+        checked = check(session, body.spec, project)
+        return plan(session, server.settings, checked.spec, checked.model, now=server.now())
+
+
+@router.get("", responses=documented(*SIGNED_IN))
+def list_jobs(  # noqa: PLR0917 - FastAPI calls it by name
+    server: ServerDep,
+    caller: Reader,
+    state: JobState | None = None,
+    name: Annotated[Name | None, Query()] = None,
+    silo: Annotated[Name | None, Query()] = None,
+    after: Annotated[str | None, Query(max_length=100, description="``next`` of the page before.")] = None,
+) -> Page[JobAnswer]:
+    """List your organisation's jobs, newest first."""
+    limit = server.settings.max_page
+    with server.database.read() as session:
+        rows = jobs_of(
+            session,
+            caller.organization_id,
+            state=state,
+            name=name,
+            silo=silo,
+            before=_parse_cursor(after),
+            limit=limit + 1,
+        )
+        items = [show(job) for job in rows[:limit]]
+    return Page(items=items, next=_cursor(items[-1]) if len(rows) > limit else None)
+
+
+@router.get("/{job_id}", responses=documented(*_ONE))
+def show_job(server: ServerDep, caller: Reader, job_id: uuid.UUID) -> JobDetailAnswer:
+    """Show one job: its state and why, its silos, who hosts the trunk."""
+    with server.database.read() as session:
+        return show_detail(session, find_job(session, job_id, caller.organization_id))
+
+
+@router.get("/{job_id}/rounds", responses=documented(*_ONE))
+def list_rounds(server: ServerDep, caller: Reader, job_id: uuid.UUID) -> Page[RoundAnswer]:
+    """List a job's committed rounds."""
+    with server.database.read() as session:
+        find_job(session, job_id, caller.organization_id)
+        return Page(items=[RoundAnswer.model_validate(row) for row in rounds_of(session, job_id)])
+
+
+@router.get("/{job_id}/artifacts", responses=documented(*_ONE))
+def list_artifacts(server: ServerDep, caller: Reader, job_id: uuid.UUID) -> Page[ArtifactAnswer]:
+    """List what a job has left in the store."""
+    with server.database.read() as session:
+        find_job(session, job_id, caller.organization_id)
+        return Page(
+            items=[
+                ArtifactAnswer(
+                    name=row.name,
+                    kind=row.kind.value,
+                    digest=row.digest.hex(),
+                    num_bytes=row.num_bytes,
+                    created_at=row.created_at,
+                    expires_at=row.expires_at,
+                )
+                for row in artifacts_of(session, job_id)
+            ]
+        )
+
+
+@router.post("/{job_id}/cancel", responses=documented(*_ONE, JobOverError))
+def cancel_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID) -> JobDetailAnswer:
+    """End a job; its parties stop within seconds."""
+    return _wish(server, caller, job_id, wishes.cancel)
+
+
+@router.post("/{job_id}/pause", responses=documented(*_ONE, JobOverError, WrongStateError))
+def pause_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID) -> JobDetailAnswer:
+    """Pause a job at the end of its round."""
+    return _wish(server, caller, job_id, wishes.pause)
+
+
+@router.post("/{job_id}/resume", responses=documented(*_ONE, JobOverError, WrongStateError))
+def resume_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID) -> JobDetailAnswer:
+    """Let a paused job go on."""
+    return _wish(server, caller, job_id, wishes.resume)
+
+
+@router.post("/{job_id}/retry", responses=documented(*_ONE, WrongStateError))
+def retry_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID, body: RetryBody) -> JobDetailAnswer:
+    """Let a failed or cancelled job go on from a round."""
+
+    def wish(session: Session, job: Job, actor: Actor, *, now: datetime) -> None:
+        wishes.retry(session, job, actor, round_number=body.round, now=now)
+
+    return _wish(server, caller, job_id, wish)
+
+
+@router.post(
+    "/{job_id}/clone",
+    status_code=status.HTTP_201_CREATED,
+    responses=documented(*_SUBMIT, UnknownJobError),
+)
+def clone_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID, body: CloneBody) -> JobDetailAnswer:
+    """Submit the same job again, with changes."""
+    with server.database.read() as session:
+        job = find_job(session, job_id, caller.organization_id)
+        fields = merge_patch(model_name(json.loads(job.spec_bytes)), body.changes)
+        project = session.get_one(Project, job.project_id).name
+    asked = Submission(fields, project, caller.organization_id, caller.actor, parent_id=job_id)
+    return _submit(server, asked)
+
+
+def _submit(server: Server, asked: Submission) -> JobDetailAnswer:
+    with server.database.write() as session:
+        return show_detail(session, submit(session, asked, now=server.now()))
+
+
+def _wish(
+    server: Server, caller: UserCaller, job_id: uuid.UUID, wish: Callable[..., None]
+) -> JobDetailAnswer:
+    with server.database.write() as session:
+        job = find_job(session, job_id, caller.organization_id, lock=True)
+        wish(session, job, caller.actor, now=server.now())
+        return show_detail(session, job)
+
+
+def _cursor(job: JobAnswer) -> str:
+    return f"{job.created_at.isoformat()}_{job.id}"
+
+
+def _parse_cursor(text: str | None) -> tuple[datetime, uuid.UUID] | None:
+    if text is None:
+        return None
+    moment, _, job_id = text.rpartition("_")
+    try:
+        return datetime.fromisoformat(moment.replace(" ", "+")), uuid.UUID(job_id)
+    except ValueError as error:
+        raise InvalidRequestError(f"after: {text!r} is no ``next`` of a page") from error

@@ -1,0 +1,45 @@
+"""Sending a lease's task to its worker's queue. A hint: the lease decides who trains."""
+
+from pathlib import Path
+from typing import Protocol
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from splitlearn.control_plane.broker import TASK_NAME, broker_settings, queue_of
+from splitlearn.control_plane.schemas import DispatchBody
+from splitlearn.errors import LinkError
+
+
+class Dispatcher(Protocol):
+    """Whoever can send a task."""
+
+    def send(self, worker: str, body: DispatchBody) -> None:
+        """Send a task to a worker's own queue.
+
+        Raises:
+            LinkError: The broker refused; try again.
+        """
+
+
+class CeleryDispatcher:
+    """Sends by Celery.
+
+    Args:
+        url: The broker; None for the folder.
+        folder: Of the embedded broker.
+    """
+
+    def __init__(self, url: str | None, folder: Path) -> None:
+        self._celery = Celery("trunkline")
+        self._celery.conf.update(broker_settings(url, folder))
+
+    def send(self, worker: str, body: DispatchBody) -> None:
+        """See :class:`Dispatcher`."""
+        try:
+            self._celery.send_task(
+                TASK_NAME, kwargs=body.model_dump(mode="json"), queue=queue_of(worker), retry=False
+            )
+        except (OperationalError, OSError) as error:
+            said = str(error).partition("\n")[0]
+            raise LinkError(f"the broker refused a task for {worker!r}: {said}; see that it runs") from error

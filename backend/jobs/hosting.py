@@ -1,0 +1,224 @@
+"""A worker's lease on a trunk: asked for, renewed, committed under, given back.
+
+Every word carries the epoch under which it is said; a word of another epoch changes nothing.
+"""
+
+import base64
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from backend.artifacts.service import attach, drop_old_checkpoints
+from backend.artifacts.store import ArtifactStore
+from backend.db.models import ArtifactKind, Job, JobState, Lease, Round, RoundState
+from backend.events import EventKind, emit
+from backend.jobs.errors import LeaseLostError
+from backend.jobs.moves import Why, move
+from backend.jobs.repository import find_lease, lock_job, newest_commit
+from backend.jobs.silo_part import blob_of, wants
+from backend.jobs.state import HOSTED
+from backend.settings import Settings
+from splitlearn.control_plane.schemas import (
+    BlobRef,
+    Checkpoint,
+    CommitBody,
+    DesiredState,
+    LeaseAnswer,
+    ReleaseBody,
+    RenewAnswer,
+    RenewBody,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who speaks, about which trunk."""
+
+    job_id: uuid.UUID
+    replica: int
+    worker_id: uuid.UUID
+    worker: str
+    worker_epoch: int
+
+
+def show(session: Session, settings: Settings, holder: Holder, *, epoch: int, now: datetime) -> LeaseAnswer:
+    """Tell a dispatched worker what it is to do; the lease lasts from now on.
+
+    Raises:
+        LeaseLostError: The dispatch is an old one.
+    """
+    job, lease = _held(session, holder, epoch=epoch)
+    _extend(lease, settings, now=now)
+    newest = newest_commit(session, job, holder.replica)
+    return LeaseAnswer(
+        job=str(job.id),
+        name=job.name,
+        replica=lease.replica,
+        epoch=lease.epoch,
+        valid_seconds=settings.lease_seconds,
+        renew_seconds=settings.renew_seconds,
+        desired=DesiredState(wants(job).value),
+        spec=base64.b64encode(job.spec_bytes).decode(),
+        signature=base64.b64encode(job.spec_signature).decode(),
+        gateway_url=settings.gateway_url,
+        max_resume_round=job.max_resume_round,
+        checkpoint=None
+        if newest is None
+        else Checkpoint(
+            round=newest[0].number,
+            blob=BlobRef(digest=newest[1].digest.hex(), num_bytes=newest[1].num_bytes),
+        ),
+    )
+
+
+def renew(
+    session: Session, settings: Settings, holder: Holder, body: RenewBody, *, now: datetime
+) -> RenewAnswer:
+    """Keep a lease. The answer's epoch is higher where a silo began again: the holder follows.
+
+    Raises:
+        LeaseLostError: Somebody else holds it, or nobody.
+    """
+    job, lease = _held(session, holder, epoch=body.epoch, at_least=True)
+    _extend(lease, settings, now=now)
+    if body.epoch == lease.epoch:
+        lease.round, lease.step = body.round, body.step
+        if job.state is JobState.PREPARING and body.round:
+            why = Why(
+                "running", holder.worker, "trains the trunk", f"round {body.round}", "rounds are committed"
+            )
+            move(session, job, JobState.RUNNING, why, now=now)
+    return RenewAnswer(
+        epoch=lease.epoch, valid_seconds=settings.lease_seconds, desired=DesiredState(wants(job).value)
+    )
+
+
+def commit(
+    session: Session,
+    settings: Settings,
+    store: ArtifactStore,
+    holder: Holder,
+    body: CommitBody,
+    *,
+    now: datetime,
+) -> None:
+    """Commit a round: once, by the epoch that holds the lease. Saying the same again changes nothing.
+
+    Raises:
+        LeaseLostError: Another epoch holds the lease, or has committed the round.
+        UnknownBlobError: The checkpoint is not in the store.
+        QuotaError: The project's share is used up.
+    """
+    job, lease = _held(session, holder, epoch=body.epoch)
+    number = body.checkpoint.round
+    row = session.get(Round, (job.id, holder.replica, number))
+    if row is not None and row.state is RoundState.COMMITTED and row.epoch == body.epoch:
+        return
+    # Committed by an older epoch: this attempt went back before the round, and what it trained anew counts.
+    artifact = attach(
+        session,
+        store,
+        settings,
+        blob_of(body.checkpoint.blob),
+        project_id=job.project_id,
+        job_id=job.id,
+        kind=ArtifactKind.CHECKPOINT,
+        name=f"checkpoint-{holder.replica}-{number}",
+        now=now,
+    )
+    if row is None:
+        row = Round(job_id=job.id, replica=holder.replica, number=number)
+        session.add(row)
+    row.epoch, row.state, row.checkpoint_id = body.epoch, RoundState.COMMITTED, artifact.id
+    row.started_at, row.committed_at = now - timedelta(seconds=body.seconds), now
+    job.max_resume_round = None  # every party has this round: whatever came before the retry is gone
+    lease.round = max(lease.round, number)
+    session.flush()
+    drop_old_checkpoints(session, job.id, holder.replica, keep=settings.checkpoints_kept, now=now)
+    told = {"round": number, "epoch": body.epoch, "seconds": body.seconds}
+    emit(session, job.project_id, EventKind.ROUND_COMMITTED, body=told, now=now, job_id=job.id)
+
+
+def release(
+    session: Session,
+    settings: Settings,
+    store: ArtifactStore,
+    holder: Holder,
+    body: ReleaseBody,
+    *,
+    now: datetime,
+) -> None:
+    """Take a lease back, and move the job as its end says.
+
+    Raises:
+        LeaseLostError: Another epoch holds it.
+    """
+    job, lease = _held(session, holder, epoch=body.epoch)
+    lease.released_at = now
+    reason = body.reason
+    why = Why(body.code, reason.who, reason.what, reason.where, reason.next)
+    match body.outcome:
+        case "completed":
+            _keep_result(session, settings, store, job, body.result, now=now)
+            move(session, job, JobState.FINISHING, why, now=now)
+        case "failed":
+            move(session, job, JobState.FAILED, why, now=now)
+        case "paused":
+            move(session, job, JobState.PAUSED, why, now=now)
+        case "cancelled" | "drained":
+            # What people wanted decides; the reconciler makes it true.
+            move(session, job, JobState.QUEUED, why, now=now)
+
+
+def _keep_result(
+    session: Session,
+    settings: Settings,
+    store: ArtifactStore,
+    job: Job,
+    result: BlobRef | None,
+    *,
+    now: datetime,
+) -> None:
+    if result is None:
+        return
+    artifact = attach(
+        session,
+        store,
+        settings,
+        blob_of(result),
+        project_id=job.project_id,
+        job_id=job.id,
+        kind=ArtifactKind.RESULT,
+        name="trunk",
+        now=now,
+        keep=timedelta(days=settings.result_days),
+    )
+    job.result_id = artifact.id
+
+
+def _held(session: Session, holder: Holder, *, epoch: int, at_least: bool = False) -> tuple[Job, Lease]:
+    """Return job and lease, locked, if this process holds it under this epoch.
+
+    Args:
+        session: The transaction.
+        holder: Who asks.
+        epoch: Under which it asks.
+        at_least: The lease's epoch may have been raised meanwhile.
+    """
+    job = lock_job(session, holder.job_id)
+    lease = find_lease(session, holder.job_id, holder.replica)
+    if job is None or lease is None or lease.released_at is not None or job.state not in HOSTED:
+        state = "gone" if job is None else job.state.value
+        raise LeaseLostError(f"nobody holds a lease on replica {holder.replica} of the job: it is {state}")
+    is_mine = (lease.worker_id, lease.worker_epoch) == (holder.worker_id, holder.worker_epoch)
+    is_current = epoch <= lease.epoch if at_least else epoch == lease.epoch
+    if not (is_mine and is_current):
+        raise LeaseLostError(f"the lease is at epoch {lease.epoch}, this was said under epoch {epoch}")
+    return job, lease
+
+
+def _extend(lease: Lease, settings: Settings, *, now: datetime) -> None:
+    lease.renewed_at = now
+    lease.expires_at = now + timedelta(seconds=settings.lease_seconds)

@@ -1,0 +1,220 @@
+"""Makes reality match the table of states: looks at every job that has not ended, and takes the next step.
+
+Each step is a transaction of its own that looks again before it writes; a task is sent after the commit.
+What was left half done by a crash is found at the next look.
+"""
+
+import threading
+import uuid
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.orm import Session
+
+from backend.db.models import Job, JobState, Lease, PartyKind, Worker
+from backend.events import EventKind, emit
+from backend.jobs.decisions import (
+    Action,
+    Assign,
+    Dispatch,
+    Explain,
+    JobView,
+    LeaseView,
+    Move,
+    Reclaim,
+    SiloView,
+    decide,
+)
+from backend.jobs.dispatch import Dispatcher
+from backend.jobs.moves import Why, explain, move
+from backend.jobs.repository import (
+    active_jobs,
+    find_lease,
+    lock_job,
+    num_open_leases,
+    silos_of,
+    worker_of,
+)
+from backend.jobs.state import ENDED
+from backend.parties.repository import find_party, online_workers
+from backend.server import Server
+from splitlearn.control_plane.schemas import DispatchBody
+from splitlearn.errors import LinkError
+from splitlearn.spec import JobSpec
+
+_LOOK_SECONDS = 0.5
+_SHORTEST_PAUSE_SECONDS = 0.05
+_log = structlog.get_logger("backend.reconciler")
+
+
+class Reconciler:
+    """A thread that reconciles until it is stopped.
+
+    Args:
+        server: The control plane's world.
+        dispatcher: Sends tasks.
+    """
+
+    def __init__(self, server: Server, dispatcher: Dispatcher) -> None:
+        self._server, self._dispatcher = server, dispatcher
+        self._changed = server.bus.thread_listener()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and wait for the step that is under way."""
+        self._stopped.set()
+        self._changed.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._changed.clear()
+            try:
+                reconcile(self._server, self._dispatcher)
+            except Exception:  # noqa: BLE001 - a bug in one look must not end all that follow
+                _log.exception("reconciling_failed")
+            self._stopped.wait(_SHORTEST_PAUSE_SECONDS)
+            self._changed.wait(_LOOK_SECONDS)
+
+
+def reconcile(server: Server, dispatcher: Dispatcher) -> None:
+    """Look at every job once."""
+    with server.database.read() as session:
+        jobs = [job.id for job in active_jobs(session)]
+    for job_id in jobs:
+        try:
+            _step(server, dispatcher, job_id)
+        except LinkError as error:
+            _log.warning("dispatch_failed", job=str(job_id), reason=error.message)
+            _explain_broker(server, job_id, error)
+
+
+def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:
+    with server.database.read() as session:
+        if _decide(session, server, session.get(Job, job_id)) is None:
+            return
+    to_send: tuple[str, DispatchBody] | None = None
+    with server.database.write() as session:
+        job = lock_job(session, job_id)
+        action = _decide(session, server, job)  # again, under the lock
+        if job is None or action is None:
+            return
+        to_send = _act(session, server, job, action)
+    if to_send is not None:
+        dispatcher.send(*to_send)
+        with server.database.write() as session:
+            _note_dispatch(session, job_id, to_send[1].epoch, now=server.now())
+
+
+def _decide(session: Session, server: Server, job: Job | None) -> Action | None:
+    if job is None or job.state in ENDED:
+        return None
+    now = server.now()
+    online = online_workers(session, server.settings, now=now)
+    idle = [worker.name for worker in online if not num_open_leases(session, worker.id)]
+    action = decide(_view(session, job), idle, online=len(online), now=now)
+    if isinstance(action, Explain) and action.why.code == job.reason_code:
+        return None
+    return action
+
+
+def _view(session: Session, job: Job) -> JobView:
+    lease = find_lease(session, job.id)
+    spec = JobSpec.parse(job.spec_bytes)
+    return JobView(
+        state=job.state,
+        desired=job.desired,
+        since=job.state_since or job.updated_at,
+        patience=timedelta(seconds=spec.patience_seconds),
+        silos=tuple(
+            SiloView(silo.name, part.approval, is_finished=part.finished_at is not None)
+            for part, silo in silos_of(session, job.id)
+        ),
+        lease=_lease_view(session, lease),
+        last_worker=worker_of(session, lease).name if lease is not None else None,
+    )
+
+
+def _lease_view(session: Session, lease: Lease | None) -> LeaseView | None:
+    if lease is None or lease.released_at is not None:
+        return None
+    worker = worker_of(session, lease)
+    return LeaseView(
+        worker=worker.name,
+        is_holder_alive=worker.epoch == lease.worker_epoch and worker.revoked_at is None,
+        expires_at=lease.expires_at,
+        is_dispatched=lease.dispatched_at is not None,
+    )
+
+
+def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[str, DispatchBody] | None:
+    now = server.now()
+    match action:
+        case Move():
+            move(session, job, action.state, action.why, now=now)
+            if action.state in ENDED:
+                _release(session, job, now=now)
+        case Reclaim():
+            _release(session, job, now=now)
+            move(session, job, JobState.QUEUED, action.why, now=now)
+        case Assign():
+            return _assign(session, server, job, action.worker, now=now)
+        case Dispatch():
+            lease = find_lease(session, job.id)
+            assert lease is not None
+            return worker_of(session, lease).name, _body(lease)
+        case Explain():
+            explain(job, action.why, now=now)
+    return None
+
+
+def _assign(
+    session: Session, server: Server, job: Job, name: str, *, now: datetime
+) -> tuple[str, DispatchBody] | None:
+    worker = find_party(session, PartyKind.WORKER, name)
+    assert isinstance(worker, Worker)
+    lease = find_lease(session, job.id)
+    if lease is None:
+        lease = Lease(job_id=job.id, replica=0, worker_id=worker.id, epoch=0, expires_at=now)
+        session.add(lease)
+    lease.worker_id, lease.worker_epoch = worker.id, worker.epoch
+    lease.epoch += 1
+    lease.expires_at = now + timedelta(seconds=server.settings.pickup_seconds)
+    lease.released_at = lease.dispatched_at = lease.renewed_at = None
+    lease.round = lease.step = 0
+    session.flush()
+    told = {"worker": name, "epoch": lease.epoch}
+    emit(session, job.project_id, EventKind.LEASE_GRANTED, body=told, now=now, job_id=job.id)
+    why = Why("leased", name, "was given the trunk", f"epoch {lease.epoch}", "it loads the trunk, silos join")
+    move(session, job, JobState.PREPARING, why, now=now)
+    return name, _body(lease)
+
+
+def _release(session: Session, job: Job, *, now: datetime) -> None:
+    lease = find_lease(session, job.id)
+    if lease is not None and lease.released_at is None:
+        lease.released_at = now
+
+
+def _body(lease: Lease) -> DispatchBody:
+    return DispatchBody(job=str(lease.job_id), replica=lease.replica, epoch=lease.epoch)
+
+
+def _note_dispatch(session: Session, job_id: uuid.UUID, epoch: int, *, now: datetime) -> None:
+    lock_job(session, job_id)
+    lease = find_lease(session, job_id)
+    if lease is not None and lease.epoch == epoch:
+        lease.dispatched_at = now
+
+
+def _explain_broker(server: Server, job_id: uuid.UUID, error: LinkError) -> None:
+    why = Why("broker", "broker", error.message, "preparing", "sent again in a moment")
+    with server.database.write() as session:
+        job = lock_job(session, job_id)
+        if job is not None and job.state is JobState.PREPARING:
+            explain(job, why, now=server.now())

@@ -1,0 +1,158 @@
+"""Jobs in the API, as people see them. What parties see is in ``splitlearn.control_plane.schemas``."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from backend.db.models import Approval, Desired, JobState, RoundState
+from backend.organizations.service import FIRST_NAME
+from backend.schemas import Answer, Body, Name
+
+
+class SubmitBody(Body):
+    """A job.
+
+    Attributes:
+        spec: A JobSpec; its ``model`` is a registered model's name.
+        project: Where it belongs.
+    """
+
+    spec: dict[str, Any]
+    project: Name = FIRST_NAME
+
+
+class CloneBody(Body):
+    """Changes to a job's specification, as a JSON merge patch (RFC 7396)."""
+
+    changes: dict[str, Any] = Field(default_factory=dict)
+
+
+class RetryBody(Body):
+    """Where to go on; left out for the newest round that every party has.
+
+    Attributes:
+        round: The last round that counts; 0 begins anew.
+    """
+
+    round: int | None = Field(default=None, ge=0)
+
+
+class ReasonAnswer(Answer):
+    """Why a job is in its state."""
+
+    code: str
+    who: str
+    what: str
+    where: str
+    next: str
+
+
+class JobSiloAnswer(Answer):
+    """A silo's part in a job."""
+
+    name: str
+    dataset: str
+    approval: Approval
+    approval_code: str
+    approval_reason: str
+    attached_epoch: int | None
+    finished: str | None
+    finish_code: str
+    finish_message: str
+
+
+class JobLeaseAnswer(Answer):
+    """Who hosts a replica's trunk."""
+
+    replica: int
+    worker: str
+    epoch: int
+    expires_at: datetime
+    round: int
+    step: int
+
+
+class JobAnswer(Answer):
+    """A job in a list."""
+
+    id: uuid.UUID
+    name: str
+    state: JobState
+    desired: Desired
+    reason: ReasonAnswer
+    submitted_by: str
+    parent_id: uuid.UUID | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class JobDetailAnswer(JobAnswer):
+    """One job, whole.
+
+    Attributes:
+        spec: As signed.
+        rounds_committed: The last round in the artifact store.
+        lease: Who hosts the trunk now.
+    """
+
+    spec: dict[str, Any]
+    spec_digest: str
+    silos: list[JobSiloAnswer]
+    rounds_committed: int
+    lease: JobLeaseAnswer | None
+
+
+class RoundAnswer(Answer):
+    """A committed round."""
+
+    number: int
+    replica: int
+    epoch: int
+    state: RoundState
+    started_at: datetime
+    committed_at: datetime | None
+
+
+class ArtifactAnswer(Answer):
+    """Something that a job left in the store; read it by ``GET /api/v1/blobs/{digest}``."""
+
+    name: str
+    kind: str
+    digest: str
+    num_bytes: int
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class RolePlan(Answer):
+    """What one segment needs, in bytes; an estimate, meant to tell what fits from what does not."""
+
+    role: str
+    num_layers: int
+    num_parameters: int
+    download_bytes: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    total: int
+
+
+class PlanAnswer(Answer):
+    """What a job would need.
+
+    Attributes:
+        wire_bytes_per_token: Tensor bytes per valid token and step, both directions.
+        max_wire_bytes_per_step: Of one silo, if every row had ``max_tokens`` tokens.
+        total_steps: Optimiser steps of the trunk.
+        workers: Online workers whose free memory is enough.
+    """
+
+    model: str
+    wire_bytes_per_token: int
+    max_wire_bytes_per_step: int
+    total_steps: int
+    roles: list[RolePlan]
+    workers: list[str]

@@ -1,0 +1,202 @@
+"""Submitting a job: everything is checked before anything is signed."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.audit import Actor, record
+from backend.db.models import (
+    Approval,
+    Dataset,
+    Desired,
+    Job,
+    JobSilo,
+    JobState,
+    Model,
+    ModelState,
+    PartyStatus,
+    Project,
+    Silo,
+)
+from backend.errors import NotFoundError
+from backend.events import EventKind, emit
+from backend.federation.service import federation_of
+from backend.federation.signer import spec_signer
+from backend.jobs.errors import NoSpecSignerError, SpecRefusedError
+from backend.jobs.moves import Why, move
+from backend.organizations.repository import find_project
+from splitlearn.identity import sign_spec
+from splitlearn.planning import ModelManifest
+from splitlearn.spec import JobSpec, SiloSpec
+
+ANY_TASK = "any"
+_SEPARATOR = "@sha256:"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job as it is asked for.
+
+    Attributes:
+        fields: The specification, not yet parsed.
+        parent_id: The job that it is a clone of.
+    """
+
+    fields: Mapping[str, Any]
+    project: str
+    organization_id: uuid.UUID
+    actor: Actor
+    parent_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A specification that could run: its parts are there."""
+
+    spec: JobSpec
+    model: Model
+    silos: tuple[Silo, ...]
+
+
+def submit(session: Session, asked: Submission, *, now: datetime) -> Job:
+    """Check, sign and keep a job; silos are asked next.
+
+    Raises:
+        SpecError: A field is unknown or out of range, or asks for what is not served.
+        SpecRefusedError: A model, silo or data set is not there, or does not fit.
+        NoSpecSignerError: Nobody vouches for this server's signature yet.
+        NotFoundError: No such project.
+    """
+    project = find_project(session, asked.organization_id, asked.project)
+    if project is None:
+        raise NotFoundError(f"your organisation has no project {asked.project!r}")
+    checked = check(session, asked.fields, project)
+    job = _add(session, checked, project, asked, now=now)
+    for position, (silo, part) in enumerate(zip(checked.silos, checked.spec.silos, strict=True)):
+        session.add(
+            JobSilo(
+                job_id=job.id,
+                silo_id=silo.id,
+                position=position,
+                dataset=part.dataset,
+                approval=Approval.WAITING,
+                approval_reason="",
+            )
+        )
+    names = ", ".join(silo.name for silo in checked.silos)
+    why = Why("asked", "silos", f"{names} were asked", "agents", "each agent checks the job against its data")
+    move(session, job, JobState.AWAITING_APPROVAL, why, now=now)
+    return job
+
+
+def check(session: Session, fields: Mapping[str, Any], project: Project) -> Checked:
+    """Parse a specification, and find everything that it names; see :func:`submit`."""
+    spec = JobSpec.parse(json.dumps(fields))
+    spec.refuse_unserved()
+    model = _model(session, spec, project)
+    manifest = ModelManifest.model_validate(model.manifest)
+    cut = spec.silos[0].cut
+    manifest.folder().cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
+    silos = tuple(_silo(session, part, spec, project.organization_id) for part in spec.silos)
+    named = f"{model.name}{_SEPARATOR}{manifest.digest()}"
+    return Checked(spec.model_copy(update={"model": named}), model, silos)
+
+
+def _model(session: Session, spec: JobSpec, project: Project) -> Model:
+    name, _, digest = spec.model.partition(_SEPARATOR)
+    query = select(Model).where(Model.project_id == project.id, Model.name == name)
+    model = session.scalars(query).one_or_none()
+    if model is None:
+        raise SpecRefusedError(f"model: no model {name!r} is registered in project {project.name!r}")
+    if model.state != ModelState.READY:
+        raise SpecRefusedError(f"model: {name!r} is {model.state}: {model.state_reason or 'wait for it'}")
+    if digest and digest != model.digest.hex():
+        raise SpecRefusedError(f"model: {name!r} has digest {model.digest.hex()}, not {digest}")
+    return model
+
+
+def _silo(session: Session, part: SiloSpec, spec: JobSpec, organization_id: uuid.UUID) -> Silo:
+    query = select(Silo).where(Silo.name == part.name, Silo.organization_id == organization_id)
+    silo = session.scalars(query).one_or_none()
+    if silo is None or silo.status is not PartyStatus.ENROLLED:
+        raise SpecRefusedError(f"silos: your organisation has no enrolled silo {part.name!r}")
+    announced = session.scalars(
+        select(Dataset).where(
+            Dataset.silo_id == silo.id, Dataset.name == part.dataset, Dataset.withdrawn_at.is_(None)
+        )
+    ).one_or_none()
+    if announced is None:
+        raise SpecRefusedError(f"silos: {part.name!r} has announced no data set {part.dataset!r}")
+    if announced.task not in (ANY_TASK, spec.task.kind):
+        raise SpecRefusedError(
+            f"silos: data set {part.dataset!r} of {part.name!r} is for task {announced.task!r}, "
+            f"the job's is {spec.task.kind!r}"
+        )
+    return silo
+
+
+def _add(session: Session, checked: Checked, project: Project, asked: Submission, *, now: datetime) -> Job:
+    signer = spec_signer(federation_of(session))
+    if signer is None:
+        raise NoSpecSignerError("the federation root has not signed this server's key for specifications yet")
+    spec_bytes = checked.spec.canonical_bytes()
+    job = Job(
+        id=uuid.uuid4(),
+        project_id=project.id,
+        name=checked.spec.name,
+        model_id=checked.model.id,
+        parent_id=asked.parent_id,
+        spec_bytes=spec_bytes,
+        spec_digest=checked.spec.digest(),
+        spec_signature=sign_spec(spec_bytes, signer=signer).to_bytes(),
+        state=JobState.SUBMITTED,
+        desired=Desired.RUN,
+        reason_code="submitted",
+        reason_who=asked.actor.name,
+        reason_what="was submitted",
+        reason_where="API",
+        reason_next="silos are asked",
+        submitted_by=asked.actor.name,
+        created_at=now,
+        updated_at=now,
+        state_since=now,
+    )
+    session.add(job)
+    session.flush()
+    details = {"name": job.name, "silos": [silo.name for silo in checked.spec.silos]}
+    emit(session, project.id, EventKind.JOB_SUBMITTED, body=details, now=now, job_id=job.id)
+    record(
+        session,
+        asked.actor,
+        at=now,
+        action="submit_job",
+        subject_kind="job",
+        subject_name=str(job.id),
+        details=details,
+    )
+    return job
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Apply a JSON merge patch (RFC 7396, section 2)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+def model_name(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification's fields with the model by its name alone, for another job on it."""
+    name = str(fields["model"]).partition(_SEPARATOR)[0]
+    return {**fields, "model": name}

@@ -1,0 +1,81 @@
+"""A job's rows as the API shows them."""
+
+import json
+
+from sqlalchemy.orm import Session
+
+from backend.db.models import Job, JobSilo, RoundState, Silo
+from backend.jobs.repository import find_lease, rounds_of, silos_of, worker_of
+from backend.jobs.schemas import (
+    JobAnswer,
+    JobDetailAnswer,
+    JobLeaseAnswer,
+    JobSiloAnswer,
+    ReasonAnswer,
+)
+
+
+def show(job: Job) -> JobAnswer:
+    """Return a job for a list."""
+    return JobAnswer(
+        id=job.id,
+        name=job.name,
+        state=job.state,
+        desired=job.desired,
+        reason=_reason(job),
+        submitted_by=job.submitted_by,
+        parent_id=job.parent_id,
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+    )
+
+
+def show_detail(session: Session, job: Job) -> JobDetailAnswer:
+    """Return a job, whole."""
+    committed = [row.number for row in rounds_of(session, job.id) if row.state is RoundState.COMMITTED]
+    return JobDetailAnswer(
+        **show(job).model_dump(),
+        spec=json.loads(job.spec_bytes),
+        spec_digest=job.spec_digest.hex(),
+        silos=[_show_silo(part, silo) for part, silo in silos_of(session, job.id)],
+        rounds_committed=max(committed, default=0),
+        lease=_lease(session, job),
+    )
+
+
+def _reason(job: Job) -> ReasonAnswer:
+    return ReasonAnswer(
+        code=job.reason_code,
+        who=job.reason_who,
+        what=job.reason_what,
+        where=job.reason_where,
+        next=job.reason_next,
+    )
+
+
+def _show_silo(part: JobSilo, silo: Silo) -> JobSiloAnswer:
+    return JobSiloAnswer(
+        name=silo.name,
+        dataset=part.dataset,
+        approval=part.approval,
+        approval_code=part.approval_code,
+        approval_reason=part.approval_reason,
+        attached_epoch=part.attached_epoch,
+        finished=part.finish_outcome,
+        finish_code=part.finish_code,
+        finish_message=part.finish_message,
+    )
+
+
+def _lease(session: Session, job: Job) -> JobLeaseAnswer | None:
+    lease = find_lease(session, job.id)
+    if lease is None or lease.released_at is not None:
+        return None
+    return JobLeaseAnswer(
+        replica=lease.replica,
+        worker=worker_of(session, lease).name,
+        epoch=lease.epoch,
+        expires_at=lease.expires_at,
+        round=lease.round,
+        step=lease.step,
+    )

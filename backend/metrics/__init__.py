@@ -1,0 +1,1 @@
+"""Numbers of parties, by round and step."""

@@ -1,0 +1,1 @@
+"""Registered models: cut into files by layer, addressed by content."""

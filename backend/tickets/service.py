@@ -1,0 +1,92 @@
+"""Who may open which connection, and which epochs are current."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.db.models import Job, JobSilo, Lease, Party, PartyKind, PartyStatus, Silo, Worker
+from backend.federation.service import federation_of
+from backend.federation.signer import ticket_key
+from backend.gateway import Conversation, Role, SeatDocument, StandingDocument, issue_ticket
+from backend.jobs.errors import LeaseLostError, UnknownJobError
+from backend.jobs.state import ENDED, HOSTED
+from backend.parties.repository import find_party
+from backend.settings import Settings
+from splitlearn.control_plane.schemas import TicketAnswer, TicketBody
+
+
+def give_ticket(
+    session: Session,
+    settings: Settings,
+    body: TicketBody,
+    *,
+    kind: PartyKind,
+    party_id: uuid.UUID,
+    now: datetime,
+) -> TicketAnswer:
+    """Give a party leave to open one connection on its own side of a current conversation.
+
+    Raises:
+        UnknownJobError: The caller has no part in such a conversation.
+        LeaseLostError: The epoch is not the current one.
+    """
+    job_id = uuid.UUID(body.job)
+    job, lease = session.get(Job, job_id), session.get(Lease, (job_id, body.replica))
+    silo = _silo_in(session, job_id, body.silo)
+    is_own_side = silo is not None and (
+        silo.id == party_id if kind is PartyKind.SILO else lease is not None and lease.worker_id == party_id
+    )
+    if job is None or lease is None or silo is None or not is_own_side:
+        raise UnknownJobError(
+            f"the caller has no part in a conversation of silo {body.silo!r} in job {body.job}"
+        )
+    if lease.released_at is not None or lease.epoch != body.epoch or job.state not in HOSTED:
+        raise LeaseLostError(
+            f"the job is {job.state.value} at epoch {lease.epoch}, asked was for {body.epoch}"
+        )
+    worker = session.get_one(Worker, lease.worker_id)
+    ticket = issue_ticket(
+        Conversation(body.job, body.replica, silo.name, worker.name, body.epoch),
+        role=Role.SILO if kind is PartyKind.SILO else Role.WORKER,
+        now=now,
+        seconds=settings.ticket_seconds,
+        key=ticket_key(federation_of(session)),
+    )
+    return TicketAnswer(
+        ticket=ticket, gateway_url=settings.gateway_url, valid_seconds=float(settings.ticket_seconds)
+    )
+
+
+def standings(session: Session, seats: Sequence[SeatDocument]) -> list[StandingDocument]:
+    """Tell the current epoch of each seat; one whose job is unknown keeps its standing."""
+    found = (_standing(session, seat) for seat in seats)
+    return [standing for standing in found if standing is not None]
+
+
+def _standing(session: Session, seat: SeatDocument) -> StandingDocument | None:
+    try:
+        job_id = uuid.UUID(seat.job)
+    except ValueError:
+        return None
+    job, lease = session.get(Job, job_id), session.get(Lease, (job_id, seat.replica))
+    if job is None or lease is None:
+        return None
+    party = find_party(session, PartyKind(seat.role), seat.party)
+    revoked = job.state in ENDED or _is_out(party) or not _has_seat(lease, party)
+    return StandingDocument(**seat.model_dump(), epoch=lease.epoch, revoked=revoked)
+
+
+def _has_seat(lease: Lease, party: Party | None) -> bool:
+    return not isinstance(party, Worker) or party.id == lease.worker_id
+
+
+def _is_out(party: Party | None) -> bool:
+    return party is None or party.status is not PartyStatus.ENROLLED
+
+
+def _silo_in(session: Session, job_id: uuid.UUID, name: str) -> Silo | None:
+    query = select(Silo).join(JobSilo).where(JobSilo.job_id == job_id, Silo.name == name)
+    return session.scalars(query).one_or_none()
