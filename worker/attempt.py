@@ -1,0 +1,233 @@
+"""One attempt to host a trunk, under one epoch: from the signed specification to the last round."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+import torch
+
+from splitlearn.channel import Terms
+from splitlearn.control_plane.connecting import gateway_connector
+from splitlearn.control_plane.models import fetch_manifest, fetch_model, manifest_digest
+from splitlearn.control_plane.schemas import LeaseAnswer
+from splitlearn.control_plane.state_folder import StateFolder
+from splitlearn.exchange import Exchange
+from splitlearn.identity import SpecSignature, verify_spec
+from splitlearn.parties import ComputeThread, TrunkParty
+from splitlearn.partition import TrunkSegment
+from splitlearn.planning import Role
+from splitlearn.protocol import TrunkProtocol
+from splitlearn.spec import JobSpec
+from splitlearn.training import TrunkTrainer
+from splitlearn.wire import Codec
+from worker.checkpoints import LeasedCheckpoints, RoundPublisher, open_checkpoints
+from worker.devices import describe_device
+from worker.home import Home
+from worker.memory import Demand, explain_out_of_memory, is_out_of_memory, refuse_too_large
+from worker.orders import Order, Orders
+from worker.reporting import RoundReporter
+from worker.trunk_cache import TrunkCache
+
+_log = structlog.get_logger("worker.trunk")
+OnReached = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """What every attempt of this worker uses.
+
+    Attributes:
+        home: The control plane's thread.
+        state: The worker's folder.
+        device: Where trunks are computed.
+        trunks: The trunk that is loaded.
+    """
+
+    home: Home
+    state: StateFolder
+    device: torch.device
+    trunks: TrunkCache
+
+    @property
+    def models(self) -> Path:
+        """Cache of models."""
+        return self.state.path / "models"
+
+    def job_folder(self, job: str) -> Path:
+        """Folder of a job's checkpoints."""
+        return self.state.path / "jobs" / job
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """How an attempt came out.
+
+    Attributes:
+        order: What ended it early; GO_ON when the last round is done.
+        last_round: The last round that is committed.
+        trunk: As the last round left it; None where the attempt ended before it was loaded.
+    """
+
+    order: Order
+    last_round: int
+    trunk: TrunkSegment | None
+
+
+class Attempt:
+    """Hosts the trunk of a lease once.
+
+    Args:
+        station: The worker.
+        lease: Epoch and specification.
+        orders: Obeyed; an immediate one within seconds.
+        on_reached: Told of the round under way (0 before the first) and the global step.
+    """
+
+    def __init__(
+        self, station: Station, lease: LeaseAnswer, orders: Orders, *, on_reached: OnReached
+    ) -> None:
+        self._station, self._lease, self._orders = station, lease, orders
+        self._on_reached = on_reached
+        self._last_round = 0 if lease.checkpoint is None else lease.checkpoint.round
+        self._trunk: TrunkSegment | None = None
+        self._demand: Demand | None = None
+
+    async def run(self) -> Hosted:
+        """Host until the last round is done, or an order says otherwise.
+
+        Raises:
+            TrunklineError: The attempt failed; nothing of what is committed is lost.
+        """
+        work = asyncio.create_task(self._host(), name="trunk")
+        order = asyncio.create_task(self._orders.immediate(), name="orders")
+        try:
+            await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+                return Hosted(self._end(), self._last_round, self._trunk)
+            return Hosted(order.result(), self._last_round, None)
+        except (RuntimeError, MemoryError) as error:
+            if self._demand is None or not is_out_of_memory(error):
+                raise
+            self._station.trunks.clear()
+            raise explain_out_of_memory(self._demand, describe_device(self._station.device)) from error
+        finally:
+            for task in (work, order):
+                task.cancel()
+            await asyncio.gather(work, order, return_exceptions=True)
+
+    def _end(self) -> Order:
+        return Order.GO_ON if self._is_complete else self._orders.order
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._demand is not None and self._last_round == self._demand.spec.rounds
+
+    async def _host(self) -> None:
+        spec = self._verified_spec()
+        demand = await self._fetch(spec)
+        self._demand = demand
+        checkpoints = await open_checkpoints(
+            self._station.home, self._lease, spec, self._station.job_folder(self._lease.job)
+        )
+        async with AsyncExitStack() as stack:
+            compute = await stack.enter_async_context(ComputeThread("trunk"))
+            trunk = await compute(self._station.trunks.get, spec, demand.folder, demand.cut)
+            trainer = await compute(lambda: TrunkTrainer(trunk, spec=spec))
+            exchanges = {
+                silo.name: await stack.enter_async_context(self._exchange(spec, silo.name))
+                for silo in spec.silos
+            }
+            party = self._party(spec, trainer, exchanges, compute, checkpoints)
+            self._reached(spec, checkpoints.last_round() + 1, 0)
+            _log.info("trunk_hosted", after_round=checkpoints.last_round(), silos=len(spec.silos))
+            try:
+                await party.run()
+            finally:
+                self._last_round = max(self._last_round, party.last_round)
+        self._trunk = trunk
+
+    def _verified_spec(self) -> JobSpec:
+        raw = base64.b64decode(self._lease.spec)
+        signature = SpecSignature.from_bytes(base64.b64decode(self._lease.signature))
+        verify_spec(raw, signature, trust=self._station.state.trust(), now=datetime.now(tz=UTC))
+        spec = JobSpec.parse(raw)
+        spec.refuse_unserved()
+        return spec
+
+    async def _fetch(self, spec: JobSpec) -> Demand:
+        """Bring the trunk's layers here, unless there is no hope that they fit."""
+        cut, station = spec.silos[0].cut, self._station
+        path = await station.home.ask(
+            lambda client: fetch_model(
+                client,
+                manifest_digest(spec.model),
+                roles=[Role.TRUNK],
+                bottom_layers=cut.bottom_layers,
+                top_layers=cut.top_layers,
+                cache=station.models,
+                tokenizer=False,
+            )
+        )
+        digest = manifest_digest(spec.model)
+        manifest = await station.home.ask(lambda client: fetch_manifest(client, digest, station.models))
+        folder = manifest.folder(path)  # which knows all tensors' sizes, and needs the trunk's files alone
+        demand = Demand(spec, folder, folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers))
+        refuse_too_large(demand, describe_device(station.device))
+        return demand
+
+    def _exchange(self, spec: JobSpec, silo: str) -> Exchange:
+        lease, station = self._lease, self._station
+        identity = station.state.identity()
+        terms = Terms(
+            job_id=lease.job,
+            replica=lease.replica,
+            epoch=lease.epoch,
+            spec_digest=spec.digest(),
+            silo_name=silo,
+            worker_name=identity.certificate.name,
+        )
+        connect = gateway_connector(
+            station.home, job=lease.job, replica=lease.replica, epoch=lease.epoch, silo=silo
+        )
+        protocol = TrunkProtocol(
+            terms, identity=identity, trust=station.state.trust(), codec=Codec(spec.codec)
+        )
+        return Exchange(
+            protocol, connect=connect, peer=f"silo {silo!r}", patience_seconds=spec.patience_seconds
+        )
+
+    def _party(
+        self,
+        spec: JobSpec,
+        trainer: TrunkTrainer,
+        exchanges: dict[str, Exchange],
+        compute: ComputeThread,
+        checkpoints: LeasedCheckpoints,
+    ) -> TrunkParty:
+        station, lease = self._station, self._lease
+        reporter = RoundReporter(
+            station.home,
+            lease,
+            station.device,
+            on_reached=lambda round_number, steps: self._reached(spec, round_number, steps),
+        )
+        return TrunkParty(
+            spec=spec,
+            trainer=trainer,
+            exchanges=exchanges,
+            compute=compute,
+            checkpoints=checkpoints,
+            on_progress=reporter,
+            publish=RoundPublisher(station.home, lease),
+            is_asked_to_stop=lambda: self._orders.ends_the_round,
+        )
+
+    def _reached(self, spec: JobSpec, round_number: int, steps_done: int) -> None:
+        steps_before = (round_number - 1) * (spec.total_steps // spec.rounds)
+        self._on_reached(min(round_number, spec.rounds), steps_before + steps_done)

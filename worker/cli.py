@@ -1,0 +1,69 @@
+"""``trunkline worker``: one process for one device."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from splitlearn.errors import TrunklineError
+
+_EPILOG = "Example: trunkline worker --invitation TEXT --device cuda:0"
+_INTERRUPTED = 130
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(name="worker", epilog=_EPILOG)
+def worker(
+    *,
+    invitation: Annotated[
+        str | None,
+        typer.Option(
+            help="Text of an invitation, at the first start; or TRUNKLINE_WORKER_INVITATION, which others "
+            "on this machine cannot read."
+        ),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Key and caches; one folder per worker. Default: ~/.trunkline-worker")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads of the processor. Default: all cores")
+    ] = None,
+    broker_url: Annotated[
+        str | None, typer.Option(help="redis://host:6379/0, as the control plane's. Default: a folder")
+    ] = None,
+    broker_dir: Annotated[
+        Path | None, typer.Option(help="That folder: the control plane's. Default: ~/.trunkline/broker")
+    ] = None,
+) -> None:
+    """Host trunks on one device of this machine; connects outward only."""
+    from worker.log import configure_logging  # noqa: PLC0415 - torch takes seconds to load, --help need not
+    from worker.process import run  # noqa: PLC0415 - see above
+    from worker.settings import Settings  # noqa: PLC0415 - see above
+
+    given: dict[str, Any] = {
+        "invitation": invitation,
+        "state_dir": state_dir,
+        "device": device,
+        "threads": threads,
+        "broker_url": broker_url,
+        "broker_dir": broker_dir,
+    }
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    configure_logging(settings.log_format)
+    run(settings)
+
+
+def main() -> int:
+    """Run the command; every error is a sentence and an exit code."""
+    try:
+        app(standalone_mode=False, prog_name="trunkline worker")
+    except TrunklineError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return error.exit_code
+    except typer.Exit as ending:
+        return ending.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return 0

@@ -1,0 +1,188 @@
+"""The worker as a process: enrol, lock, log in, report, then take tasks until a signal or a refusal."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import structlog
+import torch
+from celery import Celery
+from celery.worker import state as celery_state
+
+from splitlearn.control_plane.enrolment import enrol
+from splitlearn.control_plane.requests import Absent, Back
+from splitlearn.control_plane.session import Session
+from splitlearn.control_plane.state_folder import Membership, StateFolder
+from splitlearn.errors import TrunklineError
+from splitlearn.identity import CertificateKind
+from worker.attempt import Station
+from worker.celery_app import make_app
+from worker.devices import choose_device, describe_capabilities
+from worker.home import Home
+from worker.orders import Order
+from worker.settings import Settings
+from worker.speed import measure_trunk_tokens_per_second
+from worker.trunk_cache import TrunkCache
+from worker.trunk_host import TrunkHost
+
+_FIRST_RESTART_SECONDS = 0.5
+_MAX_RESTART_SECONDS = 10.0
+_log = structlog.get_logger("worker")
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        TrunklineError: It cannot begin, or another process has taken over.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = choose_device(settings.device)
+    state = StateFolder(settings.state_dir)
+    with state.locked():
+        membership = _join(settings, state)
+        with structlog.contextvars.bound_contextvars(worker=membership.name):
+            _serve(settings, state, membership, device)
+
+
+def _join(settings: Settings, state: StateFolder) -> Membership:
+    if settings.invitation is None:
+        return state.enrolled()
+    text = settings.invitation.get_secret_value()
+    membership = asyncio.run(enrol(text, state, kind=CertificateKind.WORKER, wait=True, on_reach=_say_reach))
+    _log.info("enrolled", worker=membership.name, control_plane=membership.url)
+    return membership
+
+
+def _serve(settings: Settings, state: StateFolder, membership: Membership, device: torch.device) -> None:
+    ending = _Ending(settings.drain_seconds)
+    with ending.signals(), Home(lambda: Session(state, on_reach=_say_reach), on_end=ending.end_with) as home:
+        host = TrunkHost(Station(home, state, device, TrunkCache(device)))
+        ending.attach(host)
+        _report(settings, home, device)
+        url = settings.broker_url.get_secret_value() if settings.broker_url else None
+        app = make_app(broker_url=url, broker_dir=settings.broker_dir, worker=membership.name, host=host.host)
+        app.set_current()  # Celery looks a task up in the current application, not in the one that got it
+        _log.info("worker_ready", device=str(device), control_plane=membership.url)
+        _take_tasks(app, membership.name, ending)
+        _log.info("worker_stopped")
+    ending.raise_refusal()
+
+
+def _report(settings: Settings, home: Home, device: torch.device) -> None:
+    speed = measure_trunk_tokens_per_second(device) if settings.measure else None
+    capabilities = describe_capabilities(device, trunk_tokens_per_second=speed)
+    home.start(home.client.put_capabilities(capabilities)).result()
+    _log.info("capabilities", device=capabilities.device.name, tokens_per_second=round(speed or 0))
+
+
+def _take_tasks(app: Celery, name: str, ending: "_Ending") -> None:
+    """Run Celery; where its broker fails in a way that ends it, begin again."""
+    pause = _FIRST_RESTART_SECONDS
+    while not ending.is_asked:
+        started = time.monotonic()
+        worker = app.WorkController(
+            hostname=f"{name}@trunkline",
+            pool="solo",
+            concurrency=1,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            optimization="fair",
+        )
+        worker.start()
+        if ending.is_asked:
+            return
+        _log.warning("broker_failed", again_in_seconds=pause)
+        ending.wait(pause)
+        pause = (
+            _FIRST_RESTART_SECONDS
+            if time.monotonic() - started > pause
+            else min(2 * pause, _MAX_RESTART_SECONDS)
+        )
+
+
+def _say_reach(change: Absent | Back) -> None:
+    match change:
+        case Absent():
+            _log.warning(
+                "control_plane_away", reason=change.sentence, again_in_seconds=round(change.pause_seconds, 2)
+            )
+        case Back():
+            _log.info("control_plane_back", seconds=round(change.seconds, 1))
+
+
+class _Ending:
+    """Ends the worker: by signals in order, or because its session is over.
+
+    The first signal lets the round finish, for a while; the second gives it up at once.
+
+    Args:
+        drain_seconds: That while.
+    """
+
+    def __init__(self, drain_seconds: float) -> None:
+        self._drain_seconds = drain_seconds
+        self._asked = threading.Event()
+        self._host: TrunkHost | None = None
+        self._refusal: TrunklineError | None = None
+        self._timer: threading.Timer | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the worker is to end."""
+        return self._asked.is_set()
+
+    def attach(self, host: TrunkHost) -> None:
+        """Name whom to give orders to."""
+        self._host = host
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until the end."""
+        self._asked.wait(seconds)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Listen to SIGTERM and SIGINT; after the block nothing is left that would act later."""
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._timer is not None:
+                self._timer.cancel()
+            celery_state.should_stop = None
+
+    def end_with(self, error: TrunklineError) -> None:
+        """End at once: the session is over; from any thread."""
+        _log.error("session_over", code=error.code, reason=error.message)
+        self._refusal = error
+        self._stop(Order.LOST)
+
+    def raise_refusal(self) -> None:
+        """Raise what ended the session, if that is why the worker ended."""
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _receive(self, _signum: int, _frame: FrameType | None) -> None:
+        if self.is_asked or self._host is None:
+            self._stop(Order.DRAIN_NOW)
+            if self._host is None:
+                raise KeyboardInterrupt
+            return
+        self._stop(Order.DRAIN_AFTER_ROUND)
+        self._timer = threading.Timer(self._drain_seconds, self._stop, (Order.DRAIN_NOW,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _stop(self, order: Order) -> None:
+        self._asked.set()
+        celery_state.should_stop = 0
+        if self._host is not None:
+            self._host.give(order)

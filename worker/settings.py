@@ -1,0 +1,40 @@
+"""The worker's settings, read from the environment once, at the entry point."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator may set.
+
+    Attributes:
+        state_dir: Key, certificate, and what is kept between two processes; one folder per worker.
+        invitation: Text of an invitation; needed at the first start alone.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        threads: Of torch; None for torch's own choice.
+        drain_seconds: After SIGTERM the round may go on for so long.
+        log_format: Lines for people, or JSON for a collector.
+        broker_url: ``redis://...``; None for the folder.
+        broker_dir: Folder of the embedded broker: the control plane's ``<state_dir>/broker``.
+        measure: Whether the trunk's speed is measured at the start.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRUNKLINE_WORKER_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    state_dir: Path = Field(default_factory=lambda: Path.home() / ".trunkline-worker")
+    invitation: SecretStr | None = None
+    device: str = Field(default="auto", max_length=16)
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    drain_seconds: float = Field(default=15.0, ge=0, le=3600)
+    log_format: Literal["console", "json"] = "console"
+    broker_url: SecretStr | None = Field(default=None, validation_alias="TRUNKLINE_BROKER_URL")
+    broker_dir: Path = Field(
+        default_factory=lambda: Path.home() / ".trunkline" / "broker",
+        validation_alias="TRUNKLINE_BROKER_DIR",
+    )
+    measure: bool = True

@@ -1,0 +1,192 @@
+"""Hosts the trunk of a dispatched job while its lease holds; a task that comes twice finds it taken."""
+
+import asyncio
+import threading
+from dataclasses import dataclass
+
+import structlog
+
+from splitlearn.control_plane.errors import JobOverError, LeaseLostError, NotFoundError
+from splitlearn.control_plane.schemas import DispatchBody, LeaseAnswer, Reason, ReleaseBody
+from splitlearn.errors import TrainingError, TrunklineError
+from worker.attempt import Attempt, Hosted, Station
+from worker.checkpoints import publish_result
+from worker.lease_keeper import LeaseKeeper
+from worker.orders import Order, Orders
+
+_OUTDATED = (LeaseLostError, JobOverError, NotFoundError)
+_log = structlog.get_logger("worker.trunk")
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """What follows an attempt: the lease goes on under another epoch, or it was given back or lost."""
+
+    epoch: int | None
+
+
+_OVER = _Next(None)
+
+
+class TrunkHost:
+    """Serves dispatches, one after another, in the thread that calls :meth:`host`.
+
+    Args:
+        station: The worker.
+    """
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._lock = threading.Lock()
+        self._orders: Orders | None = None
+        self._standing = Order.GO_ON
+
+    def give(self, order: Order) -> None:
+        """Give an order to the attempt that runs and to all that follow; from any thread."""
+        with self._lock:
+            self._standing = max(self._standing, order)
+            orders = self._orders
+        if orders is not None:
+            orders.give(order)
+
+    def host(self, dispatch: DispatchBody) -> None:
+        """Do what a dispatch says, if it still counts. Returns when the lease is given back or lost.
+
+        Raises:
+            SupersededError, RevokedError: This process may speak for the worker no more.
+        """
+        with structlog.contextvars.bound_contextvars(job=dispatch.job, replica=dispatch.replica):
+            asyncio.run(self._host(dispatch))
+
+    async def _host(self, dispatch: DispatchBody) -> None:
+        epoch: int | None = dispatch.epoch
+        while epoch is not None:
+            lease = await self._take(dispatch, epoch)
+            if lease is None:
+                return
+            with structlog.contextvars.bound_contextvars(epoch=epoch):
+                epoch = (await self._under(lease)).epoch
+
+    async def _take(self, dispatch: DispatchBody, epoch: int) -> LeaseAnswer | None:
+        try:
+            return await self._station.home.ask(
+                lambda client: client.take_lease(dispatch.job, dispatch.replica, epoch)
+            )
+        except _OUTDATED as error:
+            _log.info("dispatch_outdated", epoch=epoch, reason=error.message)
+            return None
+
+    async def _under(self, lease: LeaseAnswer) -> _Next:
+        """Make one attempt under a lease, and give the lease back where it is not to go on."""
+        orders = Orders()
+        keeper = LeaseKeeper(self._station.home, lease, orders)
+        self._obey(orders)
+        try:
+            async with keeper.keeping():
+                try:
+                    hosted = await self._attempt(lease, orders, keeper)
+                    return await self._conclude(lease, hosted, keeper)
+                except TrunklineError as error:
+                    return await self._failed(lease, error, keeper)
+                except Exception as error:  # noqa: BLE001 - the job must learn of a bug, too
+                    _log.exception("attempt_broken")
+                    return await self._failed(lease, _bug(error), keeper)
+        finally:
+            self._obey(None)
+
+    def _obey(self, orders: Orders | None) -> None:
+        with self._lock:
+            self._orders, standing = orders, self._standing
+        if orders is not None:
+            orders.give(standing)
+
+    async def _attempt(self, lease: LeaseAnswer, orders: Orders, keeper: LeaseKeeper) -> Hosted:
+        def reached(round_number: int, step: int) -> None:
+            keeper.reached(round_number=round_number, step=step)
+
+        attempt = Attempt(self._station, lease, orders, on_reached=reached)
+        try:
+            return await attempt.run()
+        except TrunklineError as error:
+            # Closed connections are often the first sign of what the control plane wants: ask it.
+            await keeper.ask_now()
+            await asyncio.sleep(0)
+            if not orders.order.is_immediate:
+                raise
+            _log.info("attempt_overtaken", order=orders.order.name.lower(), reason=error.message)
+            return Hosted(orders.order, 0, None)
+
+    async def _conclude(self, lease: LeaseAnswer, hosted: Hosted, keeper: LeaseKeeper) -> _Next:
+        _log.info("attempt_ended", order=hosted.order.name.lower(), last_round=hosted.last_round)
+        match hosted.order:
+            case Order.LOST:
+                return _OVER
+            case Order.BEGIN_AGAIN:
+                return _Next(keeper.epoch)
+            case Order.GO_ON:
+                return await self._complete(lease, hosted)
+            case _:
+                return await self._release(_release_body(lease, hosted, self._name), lease)
+
+    async def _complete(self, lease: LeaseAnswer, hosted: Hosted) -> _Next:
+        assert hosted.trunk is not None, "the last round is done"
+        folder = self._station.job_folder(lease.job)
+        result = await publish_result(self._station.home, hosted.trunk, folder)
+        reason = Reason(
+            who=self._name,
+            what=f"the trunk is trained: {hosted.last_round} rounds",
+            where="worker",
+            next="every silo exports its result",
+        )
+        body = ReleaseBody(epoch=lease.epoch, outcome="completed", reason=reason, result=result)
+        return await self._release(body, lease)
+
+    async def _failed(self, lease: LeaseAnswer, error: TrunklineError, keeper: LeaseKeeper) -> _Next:
+        if isinstance(error, _OUTDATED):
+            await keeper.ask_now()
+            _log.info("lease_lost", reason=error.message)
+            return _Next(keeper.epoch) if keeper.epoch > lease.epoch else _OVER
+        _log.warning("attempt_failed", code=error.code, reason=error.message)
+        self._station.trunks.clear()
+        what, _, remedy = error.message.rpartition("; ")
+        reason = Reason(
+            who=self._name,
+            what=(what or error.message)[:2000],
+            where="worker",
+            next=(remedy if what else "see the worker's log, then: trunkline jobs retry")[:2000],
+        )
+        body = ReleaseBody(epoch=lease.epoch, outcome="failed", code=error.code, reason=reason)
+        return await self._release(body, lease)
+
+    async def _release(self, body: ReleaseBody, lease: LeaseAnswer) -> _Next:
+        try:
+            await self._station.home.ask(lambda client: client.release_lease(lease.job, lease.replica, body))
+            _log.info("lease_released", outcome=body.outcome)
+        except _OUTDATED as error:
+            _log.info("lease_lost", reason=error.message)
+        return _OVER
+
+    @property
+    def _name(self) -> str:
+        return f"worker:{self._station.state.enrolled().name}"[:64]
+
+
+def _bug(error: Exception) -> TrainingError:
+    return TrainingError(
+        f"an error that nobody expected ended the attempt ({type(error).__name__}); "
+        "report it with what the worker's log says of attempt_broken"
+    )
+
+
+def _release_body(lease: LeaseAnswer, hosted: Hosted, who: str) -> ReleaseBody:
+    where = f"round {hosted.last_round}"
+    match hosted.order:
+        case Order.CANCEL:
+            reason = Reason(who=who, what="the trunk ended, as was asked", where=where, next="nothing")
+            return ReleaseBody(epoch=lease.epoch, outcome="cancelled", code="cancelled", reason=reason)
+        case Order.PAUSE_AFTER_ROUND:
+            reason = Reason(who=who, what="the round is done, the job rests", where=where, next="resume it")
+            return ReleaseBody(epoch=lease.epoch, outcome="paused", code="paused", reason=reason)
+        case _:
+            reason = Reason(who=who, what="the worker ends", where=where, next="another worker goes on")
+            return ReleaseBody(epoch=lease.epoch, outcome="drained", code="drained", reason=reason)
