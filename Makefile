@@ -13,10 +13,11 @@ help:  ## list the targets
 
 setup: $(READY)  ## make .venv with everything in it
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml client_agent/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable client_agent --editable '.[dev]'
 	touch $@
 
 demo: $(READY)  ## three silos fine-tune one model together; flags by ARGS="..."
@@ -39,4 +40,4 @@ bench: $(READY)  ## benchmarks, each prints its table; one alone: make bench BEN
 	@for name in $(BENCH); do $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
 
 clean:  ## remove everything that the other targets made
-	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build client_agent/build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

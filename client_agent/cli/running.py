@@ -1,0 +1,118 @@
+"""``trunkline-agent run``: the entry point of the part that stays up."""
+
+import asyncio
+import logging
+import os
+import signal
+from typing import Annotated
+
+import typer
+
+from client_agent.cli.options import DEFAULT_STATE_DIR, StateDir, resolved
+from client_agent.log import LOGGER, log_to
+from client_agent.places import AgentFolder
+from client_agent.processes.forkery import Forkery
+from client_agent.supervisor import Supervisor
+from splitlearn.control_plane.client import PartyClient
+from splitlearn.control_plane.requests import Absent, Back
+from splitlearn.control_plane.session import Session
+from splitlearn.control_plane.state_folder import StateFolder
+from splitlearn.simulation.exit_codes import INTERRUPTED, OK
+
+EPILOG = "Example: trunkline-agent run --threads 8"
+_log = logging.getLogger(LOGGER)
+
+
+def run(
+    *,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            envvar="TRUNKLINE_AGENT_THREADS",
+            help="Of each job's process. Default: all cores",
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            envvar="TRUNKLINE_AGENT_DEVICE",
+            help="Where this silo's layers are computed: auto, cpu, cuda, cuda:1.",
+        ),
+    ] = "auto",
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Stay up and take part in jobs. Ctrl-C or SIGTERM ends in order; the jobs wait for the next start."""
+    folder = AgentFolder(resolved(state_dir))
+    state = StateFolder(folder.path)
+    state.enrolled()
+    with state.locked():
+        log_to(folder.log, also_stderr=True)
+        signum = asyncio.run(_serve(folder, state, threads=threads or _num_cores(), device=device))
+    raise typer.Exit(INTERRUPTED if signum == signal.SIGINT else OK)
+
+
+async def _serve(folder: AgentFolder, state: StateFolder, *, threads: int, device: str) -> int:
+    """Serve until a signal comes; return it."""
+    stopped = asyncio.get_running_loop().create_future()
+    _listen_to_signals(stopped)
+    serving = asyncio.create_task(_supervise(folder, state, threads=threads, device=device))
+    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopped.done():
+        serving.result()  # it ends by an error only
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    _log.info("the agent has stopped")
+    signum: int = stopped.result()
+    return signum
+
+
+async def _supervise(folder: AgentFolder, state: StateFolder, *, threads: int, device: str) -> None:
+    forkery = Forkery(environment=os.environ, log_path=folder.forker_log)  # noqa: TID251 - an entry point
+    try:
+        await forkery.start()  # it loads while we log in
+        async with Session(state, on_reach=_Reach()) as session:
+            _log.info("logged in as silo %s at %s", session.membership.name, session.membership.url)
+            supervisor = Supervisor(
+                folder,
+                state=state,
+                client=PartyClient(session),
+                forkery=forkery,
+                threads=threads,
+                device=device,
+            )
+            await supervisor.run()
+    finally:
+        forkery.close()
+
+
+def _listen_to_signals(stopped: "asyncio.Future[int]") -> None:
+    """The first signal ends in order, the second at once."""
+    loop = asyncio.get_running_loop()
+
+    def receive(signum: int) -> None:
+        if stopped.done():
+            os._exit(128 + signum)  # the jobs' processes see that we are gone
+        stopped.set_result(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, receive, signum)
+
+
+class _Reach:
+    """Says when the control plane is away and when it is back; not at every try in between."""
+
+    def __init__(self) -> None:
+        self._is_away = False
+
+    def __call__(self, word: Absent | Back) -> None:
+        if isinstance(word, Back):
+            _log.info("the control plane is back after %.0f s", word.seconds)
+        elif not self._is_away:
+            _log.warning("%s; waiting for it", word.sentence)
+        self._is_away = isinstance(word, Absent)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,58 @@
+"""Logs of the agent: sentences with times, in files that are rotated. Never a row, a token or a key.
+
+What goes in is written by this package and by the library's warnings; an error of the data is logged by its
+public sentence only (:func:`loggable`), because its own may quote a label.
+"""
+
+import logging
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from splitlearn.errors import DataError, StorageError, TrunklineError
+
+LOGGER = "client_agent"
+MAX_LOG_BYTES = 4 << 20
+LOGS_KEPT = 3
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
+
+
+def log_to(path: Path, *, also_stderr: bool) -> logging.Logger:
+    """Send the agent's log to a file, in place of where it went before.
+
+    Args:
+        path: The file; its older parts lie beside it.
+        also_stderr: Show it on standard error, too.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    logger = logging.getLogger(LOGGER)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = [_file_handler(path)]
+    if also_stderr:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(_FORMAT, datefmt=_TIME))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    return logger
+
+
+def loggable(error: TrunklineError) -> str:
+    """Return the sentence of an error that may stand in a log."""
+    return f"{error.code}: {error.public if isinstance(error, DataError) else error.message}"
+
+
+def _file_handler(path: Path) -> logging.Handler:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=LOGS_KEPT, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the log {path} ({error.strerror}); free space or correct its permissions"
+        ) from error

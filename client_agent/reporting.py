@@ -1,0 +1,146 @@
+"""Numbers on their way to the control plane: kept on disk until it has accepted them."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from splitlearn.control_plane.schemas import MAX_METRICS, MetricPoint
+from splitlearn.errors import StorageError
+from splitlearn.parties import Evaluated, Progress, StepDone
+from splitlearn.tasks import DataReport
+
+OF_A_ROUND = -1
+_BATCH_SECONDS = 0.5
+
+SendMetrics = Callable[[tuple[MetricPoint, ...]], Awaitable[None]]
+"""Hands points to the control plane; returns when it has accepted them."""
+
+_REPORT_NAMES = {
+    "rows": "rows",
+    "training": "rows_training",
+    "heldout": "rows_heldout",
+    "truncated": "rows_truncated",
+    "prompts_cut": "prompts_cut",
+    "answers_cut": "answers_cut",
+    "dropped": "rows_dropped",
+    "training_tokens": "training_tokens",
+    "label_tokens": "label_tokens_total",
+}
+"""Fields of the report by the names that their counts leave under."""
+
+
+def points_of_report(report: DataReport) -> list[MetricPoint]:
+    """Return the counts of a silo's rows."""
+    counts = asdict(report)
+    return _points(0, OF_A_ROUND, {name: counts[field] for field, name in _REPORT_NAMES.items()})
+
+
+def points_of_progress(progress: Progress) -> list[MetricPoint]:
+    """Return the numbers of a step or an evaluation; none of anything else."""
+    match progress:
+        case StepDone():
+            values = {
+                "loss": progress.loss,
+                "label_tokens": progress.num_label_tokens,
+                "valid_tokens": progress.num_valid_tokens,
+                "seconds": progress.seconds,
+                "applied": int(progress.applied),
+            }
+            return _points(progress.round, progress.step, values)
+        case Evaluated():
+            values = {"eval_loss": progress.loss, "eval_tokens": progress.num_tokens}
+            if progress.accuracy is not None:
+                values["accuracy"] = progress.accuracy
+            return _points(progress.round, OF_A_ROUND, values)
+        case _:
+            return []
+
+
+def points_of_round(round_number: int, values: dict[str, float]) -> list[MetricPoint]:
+    """Return numbers of a whole round."""
+    return _points(round_number, OF_A_ROUND, values)
+
+
+def _points(round_number: int, step: int, values: dict[str, float]) -> list[MetricPoint]:
+    return [
+        MetricPoint(name=name, round=round_number, step=step, value=value)
+        for name, value in values.items()
+        if math.isfinite(value)  # what is not a number is not sent
+    ]
+
+
+class MetricsOutbox:
+    """Takes points at any time, writes them to a file, and sends them in batches.
+
+    A process that dies leaves the file behind, and the next one sends it first: a point that arrives twice
+    replaces itself.
+
+    Args:
+        path: The file.
+        send: Hands points over.
+    """
+
+    def __init__(self, path: Path, *, send: SendMetrics) -> None:
+        self._path, self._send = path, send
+        self._points = self._read()
+        self._changed = asyncio.Event()
+        self._idle = asyncio.Event()
+        if self._points:
+            self._changed.set()
+        else:
+            self._idle.set()
+
+    def put(self, points: Iterable[MetricPoint]) -> None:
+        """Take in points; does not wait.
+
+        Raises:
+            StorageError: They cannot be written down.
+        """
+        new = list(points)
+        if not new:
+            return
+        self._append(new)
+        self._points += new
+        self._idle.clear()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Send what there is, as it comes, until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while batch := tuple(self._points[:MAX_METRICS]):
+                await self._send(batch)
+                del self._points[: len(batch)]
+            self._path.unlink(missing_ok=True)
+            self._idle.set()
+            await asyncio.sleep(_BATCH_SECONDS)  # so that a fast job does not ask once per step
+
+    async def drained(self) -> None:
+        """Wait until everything has been accepted."""
+        await self._idle.wait()
+
+    def _append(self, points: list[MetricPoint]) -> None:
+        lines = "".join(point.model_dump_json() + "\n" for point in points)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(lines)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self._path} ({error.strerror}); free space, then retry the job"
+            ) from error
+
+    def _read(self) -> list[MetricPoint]:
+        if not self._path.exists():
+            return []
+        points = []
+        for text in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                points.append(MetricPoint.model_validate_json(text))
+            except ValidationError:
+                continue  # the last line of a process that was killed while it wrote
+        return points

@@ -1,0 +1,40 @@
+"""The silo's whole result: its own trained tensors and the trunk's, as what plain libraries load."""
+
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from client_agent.places import JobFolder
+from client_agent.preparation import Prepared
+from client_agent.training_loop import SiloCheckpoints, trained_parts
+from splitlearn.errors import StorageError
+from splitlearn.partition import export_result
+
+
+def export_whole(prepared: Prepared, folder: JobFolder, *, trunk: Path, base_name: str) -> Path:
+    """Write the result of a job whose last round this silo has on disk, and whose trunk was downloaded.
+
+    Args:
+        prepared: The job.
+        folder: Holds the checkpoints, and gets the result.
+        trunk: The trunk's tensors.
+        base_name: What a PEFT adapter calls its base model.
+
+    Raises:
+        StorageError: A checkpoint is missing, or the disk is full.
+        PartsError: The trunk's tensors are not this model's.
+    """
+    state = SiloCheckpoints(prepared, folder.checkpoints).load(prepared.spec.rounds)
+    try:
+        trunk_state = load_file(trunk)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"the trunk's result {trunk} cannot be read ({error}); retry the job") from error
+    bottom, top = trained_parts(prepared, state)
+    if folder.result.exists():
+        shutil.rmtree(folder.result)  # of this very job: a process was killed before it could say so
+    export_result(
+        prepared.folder, (bottom, trunk_state, top), prepared.spec.adapter, folder.result, base_name=base_name
+    )
+    return folder.result

@@ -1,0 +1,170 @@
+"""The part of the agent that stays up: asks for jobs, checks them, keeps a process for each. Torch-free."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from client_agent.announcing import Announcer
+from client_agent.data import DatasetRegistry
+from client_agent.job_keeper import JobKeeper
+from client_agent.log import LOGGER, loggable
+from client_agent.places import AgentFolder
+from client_agent.processes.forkery import Forkery
+from client_agent.processes.job_process import JobProcess
+from client_agent.processes.messages import Order
+from client_agent.restarts import Restarts
+from client_agent.verification import refuse_unfit, verified_spec
+from splitlearn.control_plane.client import PartyClient
+from splitlearn.control_plane.errors import RefusedError, RevokedError, SupersededError
+from splitlearn.control_plane.schemas import ApprovalBody, DesiredState, FinishBody, SiloJob
+from splitlearn.control_plane.state_folder import StateFolder
+from splitlearn.errors import TrunklineError
+
+_log = logging.getLogger(LOGGER)
+_WAITING = "waiting"
+_FINAL = (RevokedError, SupersededError)
+
+
+class Supervisor:
+    """Serves a silo's jobs until it is cancelled, or may speak for the silo no more.
+
+    Args:
+        folder: The state folder.
+        state: The silo's identity, locked by this process.
+        client: Of this silo.
+        forkery: Makes processes.
+        threads: Threads of each job's process.
+        device: Where silo blocks are computed: ``auto``, ``cpu``, ``cuda``.
+    """
+
+    def __init__(
+        self,
+        folder: AgentFolder,
+        *,
+        state: StateFolder,
+        client: PartyClient,
+        forkery: Forkery,
+        threads: int,
+        device: str,
+    ) -> None:
+        self._folder, self._state, self._client, self._forkery = folder, state, client, forkery
+        self._threads, self._device = threads, device
+        self._silo = state.enrolled().name
+        self._registry = DatasetRegistry(folder.path)
+        self._announcer = Announcer(self._registry, client)
+        self._keepers: dict[str, JobKeeper] = {}
+        self._ended_at: dict[str, int] = {}
+        self._refused: set[tuple[str, str]] = set()
+        self._complaint = ""
+
+    async def run(self) -> None:
+        """Serve until cancelled; on the way out every process ends in order.
+
+        Raises:
+            SupersededError, RevokedError: This process may speak for the silo no more.
+        """
+        serving = asyncio.create_task(self._serve(), name="serve")
+        ended = asyncio.create_task(self._client.session.ended(), name="session")
+        try:
+            await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise ended.result()
+            serving.result()
+        finally:
+            for task in (serving, ended):
+                task.cancel()
+            await asyncio.gather(serving, ended, return_exceptions=True)
+            await self._stop_all()
+
+    async def _serve(self) -> None:
+        while True:
+            poll_seconds = 1.0
+            try:
+                await self._announcer.announce_changes()
+                answer = await self._client.silo_jobs()
+                poll_seconds = answer.poll_seconds
+                await self._client.session.refresh_revocations(known_number=answer.revocation_number)
+                await self._take(answer.jobs)
+            except _FINAL:
+                raise
+            except TrunklineError as error:
+                self._complain(error)
+            else:
+                self._complaint = ""
+            await asyncio.sleep(poll_seconds)
+
+    def _complain(self, error: TrunklineError) -> None:
+        """Log what goes wrong once, not at every poll."""
+        sentence = loggable(error)
+        if sentence != self._complaint:
+            _log.warning("%s", sentence)
+        self._complaint = sentence
+
+    async def _take(self, jobs: tuple[SiloJob, ...]) -> None:
+        for job in jobs:
+            await self._take_one(job)
+        gone = self._keepers.keys() - {job.id for job in jobs}
+        await asyncio.gather(*(self._drop(job_id) for job_id in gone))
+        self._ended_at = {key: epoch for key, epoch in self._ended_at.items() if key not in gone}
+
+    async def _take_one(self, job: SiloJob) -> None:
+        keeper = self._keepers.get(job.id)
+        if keeper is not None:
+            keeper.update(job)
+            if not keeper.is_over or keeper.epoch <= self._ended_at.setdefault(job.id, keeper.epoch):
+                return
+            del self._keepers[job.id]  # a new lease: the job was tried again
+        if job.desired is not DesiredState.CANCEL and (job.id, job.signature) not in self._refused:
+            await self._begin(job)
+
+    async def _begin(self, job: SiloJob) -> None:
+        try:
+            spec = verified_spec(job, trust=self._state.trust(), now=datetime.now(tz=UTC))
+            refuse_unfit(spec, silo=self._silo, registry=self._registry)
+        except TrunklineError as error:
+            await self._refuse(job, error)
+            return
+        _log.info("job %s (%s): the federation's signature is good", job.id, job.name)
+        self._ended_at.pop(job.id, None)
+        self._keepers[job.id] = JobKeeper(
+            job,
+            dataset=spec.silos[spec.silo_index(self._silo)].dataset,
+            folder=self._folder.job(job.id),
+            start=self._start,
+            give_up=self._give_up,
+            restarts=Restarts(),
+        )
+
+    async def _refuse(self, job: SiloJob, error: TrunklineError) -> None:
+        _log.warning("job %s (%s) is refused: %s", job.id, job.name, loggable(error))
+        reason = f"silo {self._silo!r}: {error.message}"[:2000]
+        if job.approval == _WAITING:
+            body = ApprovalBody(decision="refused", code=error.code, reason=reason)
+            await self._client.put_approval(job.id, body)
+        else:
+            await self._client.finish(job.id, FinishBody(outcome="failed", code=error.code, message=reason))
+        self._refused.add((job.id, job.signature))
+
+    async def _start(self, job_id: str) -> JobProcess:
+        order = Order(
+            job_id=job_id,
+            state_dir=self._folder.path,
+            boot_id=self._client.session.boot_id,
+            threads=self._threads,
+            device=self._device,
+        )
+        return await self._forkery.fork(order)
+
+    async def _give_up(self, job_id: str, message: str) -> None:
+        body = FinishBody(outcome="failed", code="process_died", message=f"silo {self._silo!r}: {message}")
+        with suppress(RefusedError):
+            await self._client.finish(job_id, body)
+
+    async def _drop(self, job_id: str) -> None:
+        await self._keepers[job_id].stop("the control plane wants nothing of this silo for it any more")
+        del self._keepers[job_id]
+
+    async def _stop_all(self) -> None:
+        keepers = list(self._keepers.values())
+        await asyncio.gather(*(keeper.stop("the agent stops") for keeper in keepers))

@@ -1,0 +1,201 @@
+"""One attempt to take part in a job: under one lease, until the trunk ends the job or the epoch moves."""
+
+import asyncio
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from client_agent.places import JobFolder
+from client_agent.preparation import Prepared
+from client_agent.reporting import MetricsOutbox, points_of_progress, points_of_round
+from client_agent.traffic_record import Crossed, TrafficRecord
+from splitlearn.channel import Terms
+from splitlearn.control_plane.schemas import SiloLease
+from splitlearn.exchange import Exchange
+from splitlearn.identity import Identity, TrustStore
+from splitlearn.link import Connect
+from splitlearn.parties import ComputeThread, Progress, SiloParty, TurnStarted
+from splitlearn.partition import SiloBlocks, load_silo_blocks, segment_state
+from splitlearn.protocol import SiloProtocol
+from splitlearn.tasks import BatchPlan, EvaluationPlan
+from splitlearn.training import CheckpointStore, SiloTrainer
+from splitlearn.wire import Codec
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attempt is bound to.
+
+    Attributes:
+        job_id: The job.
+        lease: Epoch, worker and gateway.
+        identity, trust: Who this silo is, and whom it believes.
+        connect: Opens a connection to the worker under this epoch.
+        newest: Last round whose checkpoint counts; None for any.
+        device: Where the silo's blocks are computed.
+    """
+
+    job_id: str
+    lease: SiloLease
+    identity: Identity
+    trust: TrustStore
+    connect: Connect
+    newest: int | None
+    device: str
+
+
+async def take_part(
+    prepared: Prepared, attempt: Attempt, *, folder: JobFolder, outbox: MetricsOutbox
+) -> None:
+    """Load the silo's blocks and train until the trunk ends the job; the last round's state is on disk then.
+
+    Raises:
+        TrunklineError: The conversation, the data or the disk failed, or the trunk ended before the end.
+    """
+    spec, silo = prepared.spec, prepared.silo
+    async with AsyncExitStack() as stack:
+        compute = await stack.enter_async_context(ComputeThread(f"silo {silo}"))
+        blocks = await compute(load_blocks, prepared, attempt.device)
+        trainer = await compute(_trainer, prepared, blocks)
+        exchange = await stack.enter_async_context(_exchange(prepared, attempt))
+        rounds = _Rounds(folder, exchange, outbox)
+        party = SiloParty(
+            spec=spec,
+            silo=silo,
+            trainer=trainer,
+            training=BatchPlan(
+                prepared.data.training,
+                batch_size=spec.batch_size,
+                seed=spec.seed,
+                silo_name=silo,
+                pad_token_id=0,  # any will do: nothing valid attends to a pad, and no pad crosses
+            ),
+            evaluation=EvaluationPlan(
+                prepared.data.heldout,
+                batch_size=spec.evaluation.batch_size,
+                pad_token_id=0,
+                max_examples=spec.evaluation.max_rows,
+            ),
+            exchange=exchange,
+            compute=compute,
+            checkpoints=SiloCheckpoints(
+                prepared, folder.checkpoints, newest=attempt.newest, on_saved=rounds.saved
+            ),
+            on_progress=rounds,
+            says_goodbye=False,  # another attempt follows, of this process or the next
+        )
+        await party.run()
+
+
+def load_blocks(prepared: Prepared, device: str) -> SiloBlocks:
+    """Load bottom and top as they are before the first step."""
+    spec = prepared.spec
+    # Frozen blocks stay as they are in the base model: no adapter, nothing to train.
+    adapter = None if spec.silo_blocks == "frozen" else spec.adapter
+    return load_silo_blocks(prepared.folder, prepared.cut, adapter=adapter, seed=spec.seed, device=device)
+
+
+def trained_parts(prepared: Prepared, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
+    """Return bottom's and top's trained tensors out of a checkpoint's state."""
+    blocks = load_blocks(prepared, "cpu")
+    _trainer(prepared, blocks).load_state(dict(state))
+    return segment_state(blocks.bottom), segment_state(blocks.top)
+
+
+def choose_device(word: str) -> str:
+    """Return the device that ``auto`` stands for on this machine, or the one that was asked for."""
+    if word != "auto":
+        return word
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class SiloCheckpoints(CheckpointStore):
+    """The silo's checkpoints in a job, of which those after ``newest`` do not count.
+
+    Args:
+        prepared: The job and the silo.
+        folder: Where they lie.
+        newest: Last round that counts; None for any.
+        on_saved: Told of each round whose checkpoint is on disk, in the thread that wrote it.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        folder: Path,
+        *,
+        newest: int | None = None,
+        on_saved: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(folder, spec=prepared.spec, party=prepared.silo)
+        self._newest, self._on_saved = newest, on_saved
+
+    def last_round(self) -> int:
+        """Return the last round that may be resumed from."""
+        last_round = super().last_round()
+        return last_round if self._newest is None else min(last_round, self._newest)
+
+    def save(self, tensors: Mapping[str, Tensor], *, round_number: int) -> Path:
+        """Write a round's checkpoint, and tell of it."""
+        path = super().save(tensors, round_number=round_number)
+        if self._on_saved is not None:
+            self._on_saved(round_number)
+        return path
+
+
+class _Rounds:
+    """Reports what the party tells, and each round's totals when its checkpoint is on disk."""
+
+    def __init__(self, folder: JobFolder, exchange: Exchange, outbox: MetricsOutbox) -> None:
+        self._path, self._exchange, self._outbox = folder.traffic, exchange, outbox
+        self._loop = asyncio.get_running_loop()
+        self._record = TrafficRecord.read(folder.traffic)
+        self._before: Crossed | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if isinstance(progress, TurnStarted) and self._before is None:
+            self._before = self._record.before(progress.round)
+        self._outbox.put(points_of_progress(progress))
+
+    def saved(self, round_number: int) -> None:
+        """Note the totals, and hand them to the outbox in the loop's thread."""
+        assert self._before is not None, "a round has turns"
+        total = self._before.plus(Crossed.of(self._exchange))
+        self._record = self._record.with_round(round_number, total)
+        self._record.write(self._path)
+        values = {**total.model_dump(), "peak_memory_bytes": peak_memory_bytes()}
+        self._loop.call_soon_threadsafe(self._outbox.put, points_of_round(round_number, values))
+
+
+def _trainer(prepared: Prepared, blocks: SiloBlocks) -> SiloTrainer:
+    spec = prepared.spec
+    undoable = len(spec.silos) > 1 and spec.silo_blocks != "frozen"
+    return SiloTrainer(blocks, spec=spec, silo=prepared.silo, undoable=undoable)
+
+
+def _exchange(prepared: Prepared, attempt: Attempt) -> Exchange:
+    spec, lease = prepared.spec, attempt.lease
+    terms = Terms(
+        job_id=attempt.job_id,
+        replica=lease.replica,
+        epoch=lease.epoch,
+        spec_digest=spec.digest(),
+        silo_name=prepared.silo,
+        worker_name=lease.worker,
+    )
+    protocol = SiloProtocol(terms, identity=attempt.identity, trust=attempt.trust, codec=Codec(spec.codec))
+    return Exchange(
+        protocol, connect=attempt.connect, peer=lease.worker, patience_seconds=spec.patience_seconds
+    )

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+from client_agent.traffic_record import Crossed, TrafficRecord
+
+
+def crossed(num_bytes: int) -> Crossed:
+    return Crossed(wire_bytes=num_bytes, eval_wire_bytes=2 * num_bytes, resent_messages=1)
+
+
+class TestTrafficRecord:
+    def test_survives_on_disk(self, tmp_path: Path) -> None:
+        record = TrafficRecord().with_round(1, crossed(5))
+        record.write(tmp_path / "t.json")
+        assert TrafficRecord.read(tmp_path / "t.json") == record
+
+    def test_is_empty_where_the_file_is_torn(self, tmp_path: Path) -> None:
+        (tmp_path / "t.json").write_text('{"rounds": {')
+        assert TrafficRecord.read(tmp_path / "t.json") == TrafficRecord()
+
+    def test_counts_on_from_the_round_before(self) -> None:
+        record = TrafficRecord().with_round(1, crossed(5)).with_round(2, crossed(9))
+        assert record.before(2) == crossed(5)
+
+    def test_counts_from_nothing_before_the_first_round(self) -> None:
+        assert TrafficRecord().before(1) == Crossed()
+
+    def test_forgets_a_future_that_was_given_up(self) -> None:
+        record = TrafficRecord().with_round(1, crossed(5)).with_round(2, crossed(9)).with_round(1, crossed(6))
+        assert record.rounds == {1: crossed(6)}
+
+    def test_keeps_as_many_rounds_as_there_are_checkpoints_to_go_back_to(self) -> None:
+        record = TrafficRecord()
+        for number in range(1, 9):
+            record = record.with_round(number, crossed(number))
+        assert record.before(7) == crossed(6)
+        assert len(record.rounds) == 3
+
+
+class TestCrossed:
+    def test_adds_field_by_field(self) -> None:
+        assert crossed(1).plus(crossed(2)) == Crossed(wire_bytes=3, eval_wire_bytes=6, resent_messages=2)
