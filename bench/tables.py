@@ -1,10 +1,7 @@
 """How every benchmark shows and keeps its results."""
 
 import argparse
-import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +9,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from splitlearn.errors import StorageError
+from splitlearn.simulation import json_files
+
 Row = Mapping[str, Any]
 
 
 def json_path(text: str) -> Path:
     """Read the value of ``--json``; refused at once, not after the measurement, if it cannot be written."""
     path = Path(text)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written; name a file in a folder that exists")
+    try:
+        json_files.refuse_unwritable(path)
+    except StorageError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
     return path
 
 
@@ -48,13 +50,4 @@ def say(line: str) -> None:
 
 def write_json(path: Path, *, rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
     """Write ``{"rows": [...], "machine": {...}}``, whole or not at all."""
-    text = json.dumps({"rows": [dict(row) for row in rows], "machine": dict(machine)}, indent=2) + "\n"
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    json_files.write_json(path, {"rows": [dict(row) for row in rows], "machine": dict(machine)})

@@ -3,6 +3,7 @@
 Only this module knows typer and the exit; torch is loaded once the flags are understood.
 """
 
+import os
 import shlex
 import signal
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from splitlearn.errors import TrunklineError
 from splitlearn.simulation import exit_codes
@@ -27,6 +27,7 @@ from splitlearn.simulation.demo_options import (
     TaskKind,
 )
 from splitlearn.simulation.interruption import Interruption
+from splitlearn.simulation.terminal import Terminal
 
 if TYPE_CHECKING:
     from splitlearn.simulation.outcome import DemoOutcome
@@ -241,6 +242,23 @@ def demo(
             rich_help_panel=_OUTPUT,
         ),
     ] = True,
+    in_process: Annotated[
+        bool,
+        typer.Option(
+            "--in-process",
+            help="Run all parties in one process, over links of memory, instead of as the platform's "
+            "processes; the numbers are the same.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Leave the platform running after the job, and show its address and log-in; Ctrl-C ends it.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
     spec: Annotated[
         bool,
         typer.Option("--spec", help="Print the job specification, and run nothing.", rich_help_panel=_OUTPUT),
@@ -254,8 +272,9 @@ def demo(
 ) -> None:
     """Let silos fine-tune one language model together, cut, sealed and scheduled for real.
 
-    All parties run in this process, over links of memory. Then a centralised reference is trained on the
-    pooled data, and both are shown side by side.
+    Control plane, gateway, worker and every silo's agent run as processes of their own on this machine, and
+    the job goes over the REST API. Then a centralised reference is trained on the pooled data, and both are
+    shown side by side.
     """
     options = DemoOptions(
         name=name,
@@ -285,6 +304,8 @@ def demo(
         threads=threads,
         centralised=centralised,
         resume=resume,
+        in_process=in_process,
+        keep=keep,
         out=out,
         json_path=json_path,
     )
@@ -328,13 +349,23 @@ def _run_and_report(options: DemoOptions, interruption: Interruption, *, verbose
         from splitlearn.simulation.display import choose_display  # noqa: PLC0415
         from splitlearn.simulation.report import print_report  # noqa: PLC0415
 
-    console = Console(highlight=False)
+    console = Terminal(interruption)
     with nullcontext() if verbose else quiet_libraries():
-        outcome = run_demo(options, display=choose_display(console), interruption=interruption)
+        outcome = run_demo(
+            options,
+            display=choose_display(console),
+            interruption=interruption,
+            environment=dict(os.environ),  # noqa: TID251 - the entry point; the processes inherit it
+        )
+    interruption.settle()
     if outcome.federation is not None and outcome.federation.status == "completed":
         print_report(console, outcome)
     if outcome.fault is not None:
         _complain_of(outcome, verbose=verbose)
+    if outcome.kept is not None:
+        console.print(f"Still running: {outcome.kept.address}. Ctrl-C ends it.", soft_wrap=True)
+        interruption.wait()
+        outcome.kept.close()
     return outcome.exit_code
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -15,18 +15,23 @@ from splitlearn.errors import TrainingError, TrunklineError
 from splitlearn.parties import Progress
 from splitlearn.simulation import exit_codes
 from splitlearn.simulation.centralised_files import CentralisedAnswer, CentralisedRequest, RequestedSilo
-from splitlearn.simulation.demo_inputs import Inputs, open_model, plan_job, prepare_inputs, read_rows
+from splitlearn.simulation.demo_inputs import Inputs, Rows, open_model, plan_job, prepare_inputs, read_rows
 from splitlearn.simulation.demo_options import DemoOptions
 from splitlearn.simulation.federation import Federation
 from splitlearn.simulation.interruption import Interruption
 from splitlearn.simulation.json_files import refuse_unwritable, write_json
 from splitlearn.simulation.outcome import DemoOutcome, Fault
+from splitlearn.simulation.platform.federation import PlatformFederation
 from splitlearn.simulation.reference_process import ReferenceProcess, ReferenceStep
 from splitlearn.simulation.results import SimulationResult, Status
 from splitlearn.simulation.run_folder import RunFolder, claim
 
 # Bugs too: the result's file must say how the run ended.
 _ENDS = (Exception, KeyboardInterrupt, asyncio.CancelledError)
+_CANCELLED_BY = {
+    exit_codes.TERMINATED: "by SIGTERM",
+    exit_codes.UNREAD: "because nobody reads the output any more",
+}
 
 
 class Display(Protocol):
@@ -51,7 +56,33 @@ class Display(Protocol):
         """Nothing more moves; called once or more."""
 
 
-def run_demo(options: DemoOptions, *, display: Display, interruption: Interruption) -> DemoOutcome:
+class Runs(Protocol):
+    """A federation that can be run: in this process, or as the processes of a platform."""
+
+    @property
+    def last_round(self) -> int:
+        """The last round that a resumed run goes on from."""
+
+    def find_last_round(self) -> int:
+        """Return the last round of an earlier, interrupted run."""
+
+    def run(self, *, resume: bool = False) -> SimulationResult:
+        """Run to the end."""
+
+    def cancel(self) -> None:
+        """Ask the run to end soon."""
+
+    def result(self, status: Status) -> SimulationResult:
+        """Return what is known so far."""
+
+
+def run_demo(
+    options: DemoOptions,
+    *,
+    display: Display,
+    interruption: Interruption,
+    environment: Mapping[str, str] | None = None,
+) -> DemoOutcome:
     """Run the demo; whatever ends it is in the outcome, and in the JSON files where they can be written.
 
     Sets torch's number of threads for the whole process.
@@ -60,8 +91,9 @@ def run_demo(options: DemoOptions, *, display: Display, interruption: Interrupti
         options: The flags.
         display: Shows how it goes on.
         interruption: The signals, listened to.
+        environment: What the platform's processes inherit.
     """
-    demo = _Demo(options, display, interruption)
+    demo = _Demo(options, display, interruption, environment or {})
     try:
         return demo.run()
     finally:
@@ -88,9 +120,17 @@ def quiet_libraries() -> Iterator[None]:
 class _Demo:
     """One run of the command, as far as it got."""
 
-    def __init__(self, options: DemoOptions, display: Display, interruption: Interruption) -> None:
+    def __init__(
+        self,
+        options: DemoOptions,
+        display: Display,
+        interruption: Interruption,
+        environment: Mapping[str, str],
+    ) -> None:
         self._options, self._display, self._interruption = options, display, interruption
-        self._federation: Federation | None = None
+        self._environment = environment
+        self._federation: Runs | None = None
+        self._kept: PlatformFederation | None = None
         self._result: SimulationResult | None = None
         self._reference: CentralisedAnswer | None = None
         self._json_path: Path | None = None
@@ -116,20 +156,14 @@ class _Demo:
         with claim(self._options.out_dir) as folder:
             inputs = prepare_inputs(self._options, rows, folder=model, models=folder.models)
             try:
-                self._run_in(folder, inputs)
+                self._run_in(folder, inputs, rows)
                 outcome = self._outcome("completed")
             except _ENDS as error:
                 outcome = self._ended_by(error)
             return self._written(outcome, folder.result if self._is_begun else None)
 
-    def _run_in(self, folder: RunFolder, inputs: Inputs) -> None:
-        federation = Federation(
-            inputs.spec,
-            model_folder=inputs.model_folder,
-            data=inputs.data,
-            work_dir=folder.path,
-            on_progress=self._display.progress,
-        )
+    def _run_in(self, folder: RunFolder, inputs: Inputs, rows: Rows) -> None:
+        federation = self._make_federation(folder, inputs, rows)
         last_round = self._begin(folder, inputs, federation)
         self._display.begin(inputs, last_round=last_round)
         with self._interruption.calls(federation.cancel):
@@ -140,7 +174,30 @@ class _Demo:
         if self._options.centralised:
             self._reference = self._run_reference(folder, inputs)
 
-    def _begin(self, folder: RunFolder, inputs: Inputs, federation: Federation) -> int:
+    def _make_federation(self, folder: RunFolder, inputs: Inputs, rows: Rows) -> Runs:
+        if self._options.in_process:
+            return Federation(
+                inputs.spec,
+                model_folder=inputs.model_folder,
+                data=inputs.data,
+                work_dir=folder.path,
+                on_progress=self._display.progress,
+            )
+        platform = PlatformFederation(
+            inputs.spec,
+            model_folder=inputs.model_folder,
+            data=inputs.data,
+            rows=rows.by_silo,
+            work_dir=folder.path.resolve(),
+            threads=self._options.threads,
+            environment=self._environment,
+            keeps_running=self._options.keep,
+            on_progress=self._display.progress,
+        )
+        self._kept = platform if self._options.keep else None
+        return platform
+
+    def _begin(self, folder: RunFolder, inputs: Inputs, federation: Runs) -> int:
         if self._options.resume:
             folder.resume(inputs.job)
             last_round = federation.find_last_round()
@@ -169,8 +226,8 @@ class _Demo:
         signum = self._interruption.signum
         if signum is not None or not isinstance(error, Exception):
             code = exit_codes.INTERRUPTED if signum is None else exit_codes.of_signal(signum)
-            name = "SIGTERM" if code == exit_codes.TERMINATED else "Ctrl-C"
-            return self._outcome("cancelled", Fault("cancelled", f"Cancelled by {name}", code))
+            cause = _CANCELLED_BY.get(code, "by Ctrl-C")
+            return self._outcome("cancelled", Fault("cancelled", f"Cancelled {cause}", code))
         if isinstance(error, TrunklineError):
             return self._outcome("failed", Fault.of(error))
         fault = Fault("bug", f"{type(error).__name__}: {error}", exit_codes.BUG, cause=error)
@@ -188,6 +245,7 @@ class _Demo:
             fault=fault,
             last_round=self._federation.last_round if self._federation else 0,
             is_resumable=self._is_begun,
+            kept=self._kept if status == "completed" else None,
         )
 
     def _written(self, outcome: DemoOutcome, path: Path | None) -> DemoOutcome:
@@ -195,8 +253,8 @@ class _Demo:
         if path is None:
             return outcome
         try:
-            with self._interruption.waits():
-                write_json(path, outcome.to_json())
+            self._interruption.settle()
+            write_json(path, outcome.to_json())
         except TrunklineError as error:
             return outcome if outcome.fault else self._outcome("failed", Fault.of(error))
         return outcome

@@ -143,6 +143,7 @@ def prepare_inputs(options: DemoOptions, rows: Rows, *, folder: ModelFolder | No
     job = Job(
         spec=spec,
         threads=options.threads,
+        in_process=options.in_process,
         model=_model_fingerprint(folder),
         data={silo.name: _data_fingerprint(silo) for silo in data},
     )

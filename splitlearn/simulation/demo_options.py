@@ -36,6 +36,8 @@ class DemoOptions:
         prompt: Template of the text (``causal-lm``) or prompt.
         answers: Candidates (``choice``) or the answer's template (``sft``).
         learning_rate: Peak; warmed up to over a twentieth of the steps, then a cosine down to a tenth.
+        in_process: All parties in one process, over links of memory.
+        keep: Leave the platform running after the job.
         out: Folder of the run; None for ``runs/<name>``.
     """
 
@@ -66,6 +68,8 @@ class DemoOptions:
     threads: int = 1
     centralised: bool = True
     resume: bool = False
+    in_process: bool = False
+    keep: bool = False
     out: Path | None = None
     json_path: Path | None = None
 

@@ -19,3 +19,4 @@ def of_signal(signum: int) -> int:
 
 INTERRUPTED = of_signal(signal.SIGINT)
 TERMINATED = of_signal(signal.SIGTERM)
+UNREAD = of_signal(signal.SIGPIPE)

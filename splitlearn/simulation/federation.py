@@ -339,7 +339,7 @@ class Federation:
             silos=tuple(self._silo_result(data) for data in self._data),
             seconds_per_step=statistics.median(per_step) if per_step else math.nan,
             num_steps=sum(turn.num_steps for turn in turns),
-            peak_memory_bytes=peak_memory_bytes(),
+            peak_memory_bytes={"all": peak_memory_bytes()},
         )
 
     def _silo_result(self, data: SiloData) -> SiloResult:

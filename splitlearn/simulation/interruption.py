@@ -1,11 +1,13 @@
 """Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once. Torch-free."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+_LOOK_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -49,6 +51,23 @@ class Interruption:
     def waits(self) -> AbstractContextManager[None]:
         """Within, the first signal does nothing; for imports, which an exception leaves half done."""
         return self.calls(lambda: None)
+
+    def settle(self) -> None:
+        """From now on the first signal does nothing: how the run ended is decided, and being written."""
+        self._cancel = lambda: None
+
+    def wait(self) -> None:
+        """Return when a signal has come."""
+        while self._signum is None:
+            time.sleep(_LOOK_SECONDS)
+
+    def interrupt(self, signum: int) -> None:
+        """Do what this signal would do; for SIGPIPE, which Python turns into an error of a write.
+
+        Raises:
+            KeyboardInterrupt: Nothing is to be called, or an earlier signal has called it.
+        """
+        self._receive(signum, None)
 
     def check(self) -> None:
         """Notice a signal that came while it was to call, or to wait.

@@ -10,18 +10,24 @@ from typing import Any
 from splitlearn.errors import StorageError
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, in place of a file that is there.
+def write_json(path: Path, content: Mapping[str, Any], *, mode: int = 0o644) -> None:
+    """Write a JSON object, in place of a file that is there; of a link, in place of what it leads to.
+
+    Args:
+        path: The file.
+        content: The object.
+        mode: The file's permissions; while it is written, nobody but its owner can read it.
 
     Raises:
         StorageError: The file cannot be written; what was there before stays.
     """
+    path = _target(path)
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path, text)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -36,13 +42,28 @@ def refuse_unwritable(path: Path) -> None:
     Raises:
         StorageError: It will not.
     """
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder; give the path of a file (--json)")
+    path = _target(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _temporary(path, "").unlink()
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _target(path: Path) -> Path:
+    """Follow links; refuse what a rename must not replace: a device's name would be gone for everybody."""
+    try:
+        target = path.resolve()
+        if target.is_dir():
+            raise StorageError(f"{path} is a folder; give the path of a file (--json)")
+        if target.exists() and not target.is_file():
+            raise StorageError(
+                f"{path} is a device, pipe or socket, which no file may replace; "
+                "give the path of a regular file (--json)"
+            )
+    except (OSError, RuntimeError) as error:  # before Python 3.13, a ring of links is a RuntimeError
+        raise StorageError(f"{path} cannot be followed: {error}; give another path (--json)") from error
+    return target
 
 
 def _temporary(path: Path, text: str) -> Path:

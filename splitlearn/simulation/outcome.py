@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from splitlearn.errors import TrunklineError
 from splitlearn.simulation.centralised_files import CentralisedAnswer, SiloAnswer
@@ -33,6 +33,17 @@ class Fault:
         return cls(error.code, error.message, error.exit_code)
 
 
+class Kept(Protocol):
+    """A platform that was left running."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, and who may sign in."""
+
+    def close(self) -> None:
+        """Stop it."""
+
+
 @dataclass(frozen=True)
 class DemoOutcome:
     """How a demo ended.
@@ -45,6 +56,7 @@ class DemoOutcome:
         fault: Why it did not complete; None if it did.
         last_round: Last round that ``--resume`` would go on from.
         is_resumable: Whether ``--resume`` has anything to go on with.
+        kept: The platform, where it was left running.
     """
 
     status: Status
@@ -54,6 +66,7 @@ class DemoOutcome:
     fault: Fault | None = None
     last_round: int = 0
     is_resumable: bool = False
+    kept: Kept | None = None
 
     @property
     def exit_code(self) -> int:
@@ -133,6 +146,7 @@ def _empty(options: DemoOptions) -> dict[str, Any]:
         "seconds_per_step": None,
         "wire_bytes_per_token": None,
         "eval_wire_bytes": 0,
-        "peak_memory_bytes": None,
+        "peak_memory_bytes": {},
+        "job_id": None,
         "artifacts": {},
     }

@@ -83,18 +83,22 @@ def _facts(outcome: DemoOutcome, result: SimulationResult) -> list[tuple[str, st
         f"{decimal(result.wire_bytes_per_token, 1)} bytes per training token, both directions; "
         f"{mebibytes(result.eval_wire_bytes)} for evaluation"
     )
-    memory = (
-        f"{mebibytes(result.peak_memory_bytes)} at the most, all parties in one process; "
-        f"{result.threads} thread{'' if result.threads == 1 else 's'} per party"
-    )
+    threads = f"{result.threads} thread{'' if result.threads == 1 else 's'} per party"
     return [
         ("difference", _difference(outcome)),
         ("seconds per step", _seconds(outcome, result)),
         ("wire", wire),
-        ("memory", memory),
+        ("memory", f"{_memory(result)}; {threads}"),
         ("truncated", f"{truncated} of {rows} rows cut to {result.spec.max_tokens} tokens"),
         ("results", _places(outcome, result)),
     ]
+
+
+def _memory(result: SimulationResult) -> str:
+    peaks = result.peak_memory_bytes
+    if "all" in peaks:
+        return f"{mebibytes(peaks['all'])} at the most, all parties in one process"
+    return "at the most " + ", ".join(f"{role} {mebibytes(peak)}" for role, peak in peaks.items())
 
 
 def _difference(outcome: DemoOutcome) -> str:

@@ -1,7 +1,7 @@
 """What a simulated federation came to, as dataclasses and as JSON."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -75,7 +75,9 @@ class SimulationResult:
         seconds_per_step: Median over the training turns of a turn's wall time per trunk step, with
             every party's computation, sealing and waiting in it.
         num_steps: Optimiser steps of the trunk that this run took.
-        peak_memory_bytes: Largest resident memory of the process, all parties together.
+        peak_memory_bytes: Largest resident memory by role: of any one ``agent``, of the ``worker`` and so on;
+            ``all``, where all parties are one process.
+        job_id: The job's id at the control plane; None without one.
     """
 
     status: Status
@@ -84,7 +86,8 @@ class SimulationResult:
     silos: tuple[SiloResult, ...]
     seconds_per_step: float
     num_steps: int
-    peak_memory_bytes: int
+    peak_memory_bytes: Mapping[str, int]
+    job_id: str | None = None
 
     @property
     def eval_loss(self) -> float:
@@ -139,7 +142,8 @@ class SimulationResult:
             "seconds_per_step": number(self.seconds_per_step),
             "wire_bytes_per_token": number(self.wire_bytes_per_token),
             "eval_wire_bytes": self.eval_wire_bytes,
-            "peak_memory_bytes": self.peak_memory_bytes,
+            "peak_memory_bytes": dict(self.peak_memory_bytes),
+            "job_id": self.job_id,
             "artifacts": {silo.name: str(silo.artifact) for silo in self.silos if silo.artifact},
         }
 

@@ -5,7 +5,9 @@
     <out>/trunkline.lock     held while a run uses the folder
     <out>/job.json           what is run: a resumed run must be the same
     <out>/history.jsonl      losses of the finished rounds
-    <out>/silos/, worker/    checkpoints, and each silo's result
+    <out>/silos/             each silo's checkpoints and result, or its agent's folder
+    <out>/worker/            the trunk's checkpoints, where all parties are one process
+    <out>/platform/          control plane, gateway and worker, where each is a process
     <out>/result.json        what the run came to
     <out>/models/            tiny models that were made here
     <out>/earlier/<number>/  the runs before
@@ -27,7 +29,14 @@ from splitlearn.simulation.json_files import write_json
 from splitlearn.spec import JobSpec
 
 LOCK, JOB, RESULT = "trunkline.lock", "job.json", "result.json"
-_OF_A_RUN = (JOB, HISTORY, "silos", "worker", RESULT)  # the job first: what is left of it is no run
+_OF_A_RUN = (
+    JOB,
+    HISTORY,
+    "silos",
+    "worker",
+    "platform",
+    RESULT,
+)  # the job first: what is left of it is no run
 _MAX_DIFFERENCES = 5
 
 
@@ -37,6 +46,7 @@ class Job(BaseModel):
     Attributes:
         spec: The specification.
         threads: Threads of torch, per party.
+        in_process: Whether all parties are one process; the numbers are the same, the folders are not.
         model: Fingerprint of the model's files.
         data: Fingerprint of each silo's rows.
     """
@@ -45,6 +55,7 @@ class Job(BaseModel):
 
     spec: JobSpec
     threads: int
+    in_process: bool
     model: str
     data: dict[str, str]
 

@@ -208,13 +208,24 @@ class _Process:
 
     def interrupt(self, *, after: str, signum: int) -> tuple[int, str]:
         """Send a signal once a line says ``after``; returns the exit code and standard error."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if after in line:
-                self._process.send_signal(signum)
-                break
+        self._read_until(after)
+        self._process.send_signal(signum)
         _, errors = self._process.communicate(timeout=120)
         return self._process.returncode, errors
+
+    def close_output(self, *, after: str) -> tuple[int, str]:
+        """Stop reading once a line says ``after``; returns the exit code and standard error."""
+        self._read_until(after)
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._process.stdout.close()
+        errors = self._process.stderr.read()
+        self._process.stderr.close()
+        return self._process.wait(timeout=120), errors
+
+    def _read_until(self, words: str) -> None:
+        assert self._process.stdout is not None
+        assert any(words in line for line in self._process.stdout), f"no line says {words!r}"
 
 
 class TestSignals:
@@ -245,6 +256,16 @@ class TestSignals:
             theirs = load_file(Path(undisturbed["artifacts"][silo]) / "model.safetensors")
             assert ours.keys() == theirs.keys()
             assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    def test_a_run_whose_output_is_closed_ends_in_order(
+        self, result: Callable[..., dict[str, Any]], tmp_path: Path
+    ) -> None:
+        process = _Process(tmp_path, *RESUMABLE, "--no-centralised", "--silos", "1")
+        exit_code, errors = process.close_output(after="round 1/3 finished")
+        assert exit_code == 141, errors
+        assert "Traceback" not in errors
+        assert "nobody reads the output any more" in errors
+        assert (result()["status"], result()["error"]["code"]) == ("cancelled", "cancelled")
 
     def test_no_child_outlives_a_terminated_run(
         self, result: Callable[..., dict[str, Any]], tmp_path: Path

@@ -40,7 +40,7 @@ class TestParse:
             ["--adapter", "prefix"],
             ["--clip", "2"],
             ["--steps", "0"],
-            ["--json", "/no/such/x"],
+            ["--json", "/dev/null"],
         ],
     )
     def test_refuses_what_it_cannot_do(

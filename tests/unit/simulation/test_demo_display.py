@@ -70,7 +70,7 @@ def outcome(spec: JobSpec, *, accuracy: float | None = None, name: str = "harbou
         silos=silos,
         seconds_per_step=0.321,
         num_steps=10,
-        peak_memory_bytes=500 << 20,
+        peak_memory_bytes={"all": 500 << 20},
     )
     answers = tuple(
         SiloAnswer(name=silo.name, eval_loss=1.25, num_tokens=500, accuracy=accuracy) for silo in silos

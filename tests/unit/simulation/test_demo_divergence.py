@@ -31,7 +31,7 @@ def result(loss: float) -> SimulationResult:
         silos=(silo,),
         seconds_per_step=1.0,
         num_steps=10,
-        peak_memory_bytes=1,
+        peak_memory_bytes={"all": 1},
     )
 
 

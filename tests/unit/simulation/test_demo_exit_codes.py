@@ -30,6 +30,7 @@ def test_the_page_lists_every_error_of_the_tree() -> None:
         exit_codes.BUG,
         exit_codes.INTERRUPTED,
         exit_codes.TERMINATED,
+        exit_codes.UNREAD,
         REFUSED_EXIT_CODE,
     }
     assert {code: words for code, words in ROWS.items() if code not in own} == by_code
@@ -39,5 +40,6 @@ def test_the_page_lists_what_is_no_error_of_the_tree() -> None:
     assert ROWS[exit_codes.OK] == set()
     assert ROWS[exit_codes.BUG] == {"bug"}
     assert ROWS[REFUSED_EXIT_CODE] == {"refused"}
-    assert ROWS[exit_codes.INTERRUPTED] == ROWS[exit_codes.TERMINATED] == {"cancelled"}
-    assert (exit_codes.INTERRUPTED, exit_codes.TERMINATED) == (130, 143)
+    interrupted = (exit_codes.INTERRUPTED, exit_codes.UNREAD, exit_codes.TERMINATED)
+    assert interrupted == (130, 141, 143)
+    assert all(ROWS[code] == {"cancelled"} for code in interrupted)

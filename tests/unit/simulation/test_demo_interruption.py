@@ -49,3 +49,15 @@ class TestInterruption:
         with Interruption() as interruption:
             interruption.check()
         assert interruption.signum is None
+
+    def test_does_nothing_once_the_end_is_decided(self, signum: int) -> None:
+        with Interruption() as interruption:
+            interruption.settle()
+            signal.raise_signal(signum)
+        assert interruption.signum == signum
+
+    def test_takes_a_word_for_a_signal(self) -> None:
+        calls: list[str] = []
+        with Interruption() as interruption, interruption.calls(lambda: calls.append("cancel")):
+            interruption.interrupt(signal.SIGPIPE)
+        assert (interruption.signum, calls) == (signal.SIGPIPE, ["cancel"])

@@ -10,7 +10,7 @@ from splitlearn.simulation.run_folder import LOCK, Job, RunFolder, claim
 
 def job(*, rounds: int = 2, threads: int = 1, rows: str = "aa") -> Job:
     spec = plan_job(DemoOptions(rounds=rounds))
-    return Job(spec=spec, threads=threads, model="m", data={"harbour": rows})
+    return Job(spec=spec, threads=threads, in_process=False, model="m", data={"harbour": rows})
 
 
 def begun(path: Path) -> None:

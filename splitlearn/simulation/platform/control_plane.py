@@ -1,0 +1,92 @@
+"""The control plane as a user's program sees it: five lines of REST, with errors as sentences."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx2
+
+from splitlearn.errors import LinkError, TrunklineError
+
+_API = "/api/v1"
+_TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+
+
+class RefusedError(TrunklineError):
+    """The control plane refused a request; the message is its own."""
+
+    code = "refused"
+    exit_code = 12
+    public = "the control plane refused"
+
+
+class ControlPlane:
+    """Calls the REST API.
+
+    Args:
+        url: Its address.
+        token: A user's token; None before :meth:`sign_in`.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        self.url = url
+        self._client = httpx2.Client(base_url=url + _API, timeout=_TIMEOUT_SECONDS)
+        if token is not None:
+            self._authorize(token)
+
+    def sign_in(self, name: str, password: str) -> str:
+        """Get a token and use it from now on."""
+        answer = self.call("POST", "/sign-in", {"name": name, "password": password})
+        token: str = answer["token"]
+        self._authorize(token)
+        return token
+
+    def call(
+        self, method: str, path: str, body: object = None, *, query: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return the answer's JSON, or None where there is none.
+
+        Raises:
+            RefusedError: With the control plane's sentence and remedy.
+            LinkError: It cannot be reached.
+        """
+        try:
+            response = self._client.request(method, path, json=body, params=query)
+        except httpx2.HTTPError as error:
+            raise LinkError(
+                f"cannot reach the control plane at {self.url}: {error}; see that it runs"
+            ) from error
+        if response.is_success:
+            return response.json() if response.content else None
+        raise _refusal(response)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def _authorize(self, token: str) -> None:
+        self._client.headers["Authorization"] = f"Bearer {token}"
+
+
+def wait_for(find: Callable[[], Any], *, timeout_seconds: float, what: str) -> Any:
+    """Ask until something is found.
+
+    Raises:
+        LinkError: It did not come in time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while (found := find()) is None:
+        if time.monotonic() > deadline:
+            raise LinkError(f"{what} did not come within {timeout_seconds:g} s; see the logs")
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+def _refusal(response: httpx2.Response) -> RefusedError:
+    try:
+        body = response.json()
+        remedy = f"; {body['remedy']}" if body.get("remedy") else ""
+        return RefusedError(f"{body['message']}{remedy}")
+    except (ValueError, KeyError, TypeError):
+        return RefusedError(f"the control plane answered {response.status_code} without a reason")
