@@ -14,7 +14,10 @@ class Traffic:
         self.resent_messages = 0
 
     def count(self, num_bytes: int, phase: Phase | None) -> None:
-        """Add one frame of ``phase``; None for what belongs to no turn (handshakes, the start)."""
+        """Add one frame of ``phase``; None for what belongs to no turn: handshakes, the start, a round's end.
+
+        So what a silo has counted when it saves a round is all of that round, whoever goes on from there.
+        """
         self._bytes[phase] += num_bytes
 
     def bytes_of(self, phase: Phase | None) -> int:

@@ -68,7 +68,7 @@ class Conversation(ABC):
 
     @property
     def phase(self) -> Phase | None:
-        """The phase of the current turn, or of the last one; None before the first."""
+        """The phase of the current turn, or of the last one of this round; None between rounds."""
         return self._rules.phase
 
     @property

@@ -37,12 +37,13 @@ class Rules:
         self._table = table
         self._sends = sends
         self._ledger: StepLedger | None = None
+        self._phase: Phase | None = None
         self._saving_round = 0
 
     @property
     def phase(self) -> Phase | None:
-        """The phase of the current turn, or of the last one; None before the first."""
-        return self._ledger.turn.phase if self._ledger is not None else None
+        """The phase of the current turn, or of the last one of this round; None between rounds."""
+        return self._phase
 
     def send(self, message: Message) -> Position:
         """Note a message of ours and return its place.
@@ -93,6 +94,7 @@ class Rules:
         match message:
             case TurnStart():
                 self._ledger = StepLedger(message)
+                self._phase = message.phase
             case Activations() | Hidden() | GradHidden() | GradActivations():
                 self._turn.record(message, step=self._turn.step)
             case StepVoid():
@@ -102,6 +104,7 @@ class Rules:
                     raise IllegalMessageError(f"the turn ended at step {self._turn.step}, before its last")
             case RoundEnd():
                 self._saving_round = message.round
+                self._phase = None
             case _:
                 pass
 

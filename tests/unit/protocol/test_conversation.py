@@ -37,6 +37,8 @@ from splitlearn.wire import (
     Ready,
     Refusal,
     RefusalCode,
+    RoundEnd,
+    RoundSaved,
     StepVoid,
     TurnEnd,
     TurnRequest,
@@ -248,6 +250,18 @@ class TestVoid:
 
 
 class TestPhase:
+    def test_lasts_from_a_turns_start_to_the_rounds_end(self, pair: Any) -> None:
+        say(pair, READY)
+        assert (pair.silo.phase, pair.trunk.phase) == (None, None)
+        say(pair, train_turn(1), *STEP)
+        say(pair, TurnEnd(outcome=OUTCOME, loss_sum=3.0, num_tokens=4), TurnResult(voided=False))
+        assert (pair.silo.phase, pair.trunk.phase) == (Phase.TRAIN, Phase.TRAIN)
+        pair.trunk.send(RoundEnd(round=1))
+        pair.pump()
+        assert (pair.silo.phase, pair.trunk.phase) == (None, None)
+        say(pair, RoundSaved(round=1), TurnStart(phase=Phase.EVAL, round=2, first_step=1, num_steps=0))
+        assert (pair.silo.phase, pair.trunk.phase) == (Phase.EVAL, Phase.EVAL)
+
     def test_an_unserved_phase_is_a_typed_refusal(self, pair: Any) -> None:
         say(pair, READY, TurnRequest(phase=Phase.GENERATE))
         assert received(pair.silo) == [Refusal(code=RefusalCode.UNSERVED_PHASE)]
