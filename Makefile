@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 BENCH ?= channel gateway split_step
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test test-all check format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,10 +20,13 @@ $(READY): pyproject.toml client_agent/pyproject.toml constraints.txt
 		--editable client_agent --editable '.[dev]'
 	touch $@
 
-demo: $(READY)  ## three silos fine-tune one model together; flags by ARGS="..."
+demo: $(READY)  ## three silos fine-tune one model together, every part a process; flags by ARGS="..."
 	$(BIN)/trunkline demo $(ARGS)
 
 test: $(READY)  ## the fast tests
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-all: $(READY)  ## all tests: also those that kill and restart whole platforms
 	$(BIN)/pytest $(ARGS)
 
 check: $(READY)  ## formatting, lints, types, import contracts

@@ -104,6 +104,7 @@ class TestResults:
         for silo in content["silos"]:
             assert silo["loss_last"] < silo["loss_first"] - 0.5  # from near ln(768) in a dozen steps
 
+    @pytest.mark.slow
     def test_a_second_run_keeps_the_first(self, demo: Demo, tmp_path: Path) -> None:
         assert demo(*FEW, "--no-centralised", "--silos", "1").exit_code == 0
         shown = demo(*FEW, "--no-centralised", "--silos", "1")
@@ -238,6 +239,7 @@ def tensors(folder: str) -> dict[str, torch.Tensor]:
 
 
 class TestSignals:
+    @pytest.mark.slow
     def test_resuming_gives_what_an_undisturbed_run_gives(
         self, demo: Demo, result: Callable[..., dict[str, Any]], tmp_path: Path
     ) -> None:

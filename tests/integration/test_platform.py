@@ -17,6 +17,8 @@ from splitlearn.simulation.federation import simulate
 from splitlearn.simulation.platform.federation import PlatformFederation
 from splitlearn.simulation.results import SimulationResult
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = DemoOptions(
     silos=2,
     silo_blocks="local",
