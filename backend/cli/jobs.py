@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -20,6 +21,7 @@ Job = Annotated[str, typer.Argument(help="The job's id.")]
 SpecFile = Annotated[str, typer.Argument(help="A file with the specification in JSON; - for standard input.")]
 _COLUMNS = ["id", "name", "state", "reason", "submitted_by", "created_at"]
 _ENDED = {"completed": 0, "failed": 11, "cancelled": REFUSED_EXIT_CODE}
+_PAUSE_SECONDS = 0.2
 _STANDARD_INPUT = "-"
 
 
@@ -146,19 +148,15 @@ def _wish(job: str, word: str, body: object = None, *, as_json: bool) -> None:
 
 def _follow(job: str, *, as_json: bool) -> None:
     remote = _remote()
-    state = remote.call("GET", f"/jobs/{job}")["state"]
-    for event in remote.events(f"/jobs/{job}/events"):
-        _print_event(event, as_json=as_json)
-        state = event.get("to", state)
-        if state in _ENDED and event["kind"] == "job_state" and event["to"] == _now(remote, job):
-            break
+    number, state = 0, ""
+    while state not in _ENDED:
+        # The stream ends with the job, and also where the control plane is stopped.
+        for event in remote.events(f"/jobs/{job}/events", after=number):
+            number = event["number"]
+            _print_event(event, as_json=as_json)
+            state = event["to"] if event["kind"] == "job_state" else state
+        time.sleep(_PAUSE_SECONDS)
     raise typer.Exit(_ENDED[state])
-
-
-def _now(remote: Remote, job: str) -> str:
-    """Return the job's state now: an end that stands in the events may have been followed by a retry."""
-    state: str = remote.call("GET", f"/jobs/{job}")["state"]
-    return state
 
 
 def _print_event(event: dict[str, Any], *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from backend.cli.output import CommandError
 _TIMEOUT_SECONDS = 30.0
 _QUIET_SECONDS = 60.0  # a stream says that it lives every 15
 _PAUSE_SECONDS = 0.5
+_PATIENCE_SECONDS = 60.0  # an API that was there and is away comes back sooner, or not at all
 
 
 class ClientSettings(BaseSettings):
@@ -58,20 +59,30 @@ class Remote:
             remedy="start it by: trunkline up, or trunkline api; or set TRUNKLINE_URL to its address",
         )
 
-    def events(self, path: str) -> Iterator[dict[str, Any]]:
+    def events(self, path: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream; one that breaks off is taken up where it ended.
+
+        Args:
+            path: The stream's route.
+            after: Only events after this number.
 
         Raises:
             CommandError: Refused, or not reached.
         """
-        last = "0"
+        last, lost_at = str(after), None
         while True:
             try:
                 for name, value in self._lines(path, last):
                     if name == "id":
                         last = value
                     elif name == "data":
+                        lost_at = None
                         yield json.loads(value)
+            except httpx2.ConnectError as error:
+                now = time.monotonic()
+                if last == "0" or now - (lost_at := lost_at or now) > _PATIENCE_SECONDS:
+                    raise self._unreached(error) from error
+                time.sleep(_PAUSE_SECONDS)
             except (httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ReadError):
                 time.sleep(_PAUSE_SECONDS)
             except httpx2.HTTPError as error:

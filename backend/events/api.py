@@ -4,15 +4,16 @@ import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Response, status
 from fastapi.responses import StreamingResponse
 
-from backend.auth.callers import Reader, UserCaller
+from backend.auth.callers import Reader
 from backend.db.models import Event
 from backend.errors import SIGNED_IN, InvalidRequestError, NotFoundError, documented
 from backend.events.repository import events_after
-from backend.events.stream import PAGE, stream
+from backend.events.stream import PAGE, IsOver, never, stream
 from backend.jobs.repository import find_job
+from backend.jobs.state import ENDED
 from backend.organizations.repository import find_project
 from backend.organizations.service import FIRST_NAME
 from backend.schemas import Name
@@ -23,7 +24,10 @@ LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)
 After = Annotated[int | None, Query(ge=0, description="Only events after this number.")]
 Follow = Annotated[bool, Query(description="False: end with the newest event.")]
 _STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {}}, "description": "Events, one by one, for ever."}
+    200: {"content": {"text/event-stream": {}}, "description": "Events, one by one."}
+}
+_NOTHING_MORE: dict[int | str, dict[str, Any]] = {
+    204: {"description": "The job is over and has no later event: a browser stops asking."}
 }
 
 
@@ -40,7 +44,7 @@ def watch_project(  # noqa: PLR0917 - FastAPI calls it by name
     follow: Follow = True,  # noqa: FBT002 - a query parameter
     project: Annotated[Name, Query()] = FIRST_NAME,
 ) -> StreamingResponse:
-    """Follow a project's events."""
+    """Follow a project's events, for ever."""
     with server.database.read() as session:
         found = find_project(session, caller.organization_id, project)
         if found is None:
@@ -51,7 +55,7 @@ def watch_project(  # noqa: PLR0917 - FastAPI calls it by name
 @router.get(
     "/jobs/{job_id}/events",
     response_class=StreamingResponse,
-    responses={**documented(*SIGNED_IN, NotFoundError), **_STREAM},
+    responses={**documented(*SIGNED_IN, NotFoundError), **_STREAM, **_NOTHING_MORE},
 )
 def watch_job(  # noqa: PLR0917 - FastAPI calls it by name
     server: ServerDep,
@@ -60,15 +64,20 @@ def watch_job(  # noqa: PLR0917 - FastAPI calls it by name
     last_event_id: LastEventId = None,
     after: After = None,
     follow: Follow = True,  # noqa: FBT002 - a query parameter
-) -> StreamingResponse:
-    """Follow one job's events."""
-    project_id = _project_of(server, caller, job_id)
-    return _stream(server, project_id, job_id, _begin(last_event_id, after), follow=follow)
+) -> Response:
+    """Follow one job's events to its end; a job that is retried later is another stream."""
+    begin = _begin(last_event_id, after)
 
+    def is_over() -> bool:
+        with server.database.read() as session:
+            return find_job(session, job_id, caller.organization_id).state in ENDED
 
-def _project_of(server: Server, caller: UserCaller, job_id: uuid.UUID) -> uuid.UUID:
     with server.database.read() as session:
-        return find_job(session, job_id, caller.organization_id).project_id
+        job = find_job(session, job_id, caller.organization_id)
+        project_id = job.project_id
+        if job.state in ENDED and not events_after(session, project_id, after=begin, job_id=job_id, limit=1):
+            return Response(status_code=status.HTTP_204_NO_CONTENT)
+    return _stream(server, project_id, job_id, begin, follow=follow, is_over=is_over)
 
 
 def _begin(last_event_id: str | None, after: int | None) -> int:
@@ -80,14 +89,20 @@ def _begin(last_event_id: str | None, after: int | None) -> int:
 
 
 def _stream(
-    server: Server, project_id: uuid.UUID, job_id: uuid.UUID | None, after: int, *, follow: bool
+    server: Server,
+    project_id: uuid.UUID,
+    job_id: uuid.UUID | None,
+    after: int,
+    *,
+    follow: bool,
+    is_over: IsOver = never,
 ) -> StreamingResponse:
     def read(number: int) -> Sequence[Event]:
         with server.database.read() as session:
             return events_after(session, project_id, after=number, job_id=job_id, limit=PAGE)
 
     return StreamingResponse(
-        stream(read, server.bus, after=after, follow=follow),
+        stream(read, server.bus, after=after, follow=follow, is_over=is_over),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

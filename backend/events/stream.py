@@ -15,15 +15,26 @@ PAGE = 100
 Read = Callable[[int], Sequence[Event]]
 """Reads the next events after a number."""
 
+IsOver = Callable[[], bool]
+"""Tells whether nothing more is to be expected."""
 
-async def stream(read: Read, bus: Bus, *, after: int, follow: bool = True) -> AsyncIterator[str]:
+
+def never() -> bool:
+    """Return that there is always more to come."""
+    return False
+
+
+async def stream(
+    read: Read, bus: Bus, *, after: int, follow: bool = True, is_over: IsOver = never
+) -> AsyncIterator[str]:
     """Yield events in the format of the stream; a comment now and then shows that it lives.
 
     Args:
         read: Reads the next ones.
         bus: Wakes us.
         after: Only events after this number.
-        follow: Go on for ever; otherwise end with the newest.
+        follow: Go on; otherwise end with the newest.
+        is_over: Asked where there is no newer one; the stream ends if so.
     """
     listener = bus.task_listener()
     clock = asyncio.get_running_loop().time
@@ -32,6 +43,9 @@ async def stream(read: Read, bus: Bus, *, after: int, follow: bool = True) -> As
         yield ": begin\n\n"
         while not bus.is_closed:
             listener.clear()
+            is_last = not follow or await asyncio.to_thread(
+                is_over
+            )  # asked first: what it ended with is read then
             rows = await asyncio.to_thread(read, after)
             for row in rows:
                 after = row.number
@@ -39,7 +53,7 @@ async def stream(read: Read, bus: Bus, *, after: int, follow: bool = True) -> As
             if rows:
                 spoken_at = clock()
                 continue
-            if not follow:
+            if is_last:
                 return
             if clock() - spoken_at >= HEARTBEAT_SECONDS:
                 spoken_at = clock()
