@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,18 @@ def logits_of(model: Any) -> Tensor:
         return LAYOUT.pack(model.eval()(input_ids=tokens(), attention_mask=LAYOUT.attention_mask()).logits)
 
 
-@pytest.fixture
+@contextmanager
 def small_files_only() -> Iterator[None]:
-    """Let this process write at most 20 kB into any file, as a full disk would."""
+    """Let this process write at most 20 kB into any file, as a full disk would.
+
+    Not as a fixture: the test's outcome is written to a file as well, where the output goes to one.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @QUIET
@@ -258,14 +264,15 @@ class TestPlace:
         with pytest.raises(StorageError, match=r"file/out could not be written .* needs \d+ bytes"):
             export_result(folder, Trained(folder, LORA).parts, LORA, tmp_path / "file" / "out")
 
-    @pytest.mark.usefixtures("small_files_only")
     @pytest.mark.parametrize("adapter", [LoraAdapter(r=32), FullAdapter()])
     def test_without_room_is_left_as_it_was(
         self, adapter: Adapter, folder_of: FolderOf, tmp_path: Path
     ) -> None:
         folder = folder_of("llama")
-        with pytest.raises(StorageError, match=r"out could not be written .* needs \d+ bytes: make room"):
-            export_result(folder, Trained(folder, adapter).parts, adapter, tmp_path / "out")
+        trained = Trained(folder, adapter)
+        refused = pytest.raises(StorageError, match=r"out could not be written .* needs \d+ bytes: make room")
+        with refused, small_files_only():
+            export_result(folder, trained.parts, adapter, tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
 
     def test_without_room_for_the_estimate_is_refused_before_writing(
