@@ -36,6 +36,9 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
+_ONE_LINE_PER_ROW = 4096  # characters: where no terminal limits it, a row is a line that grep finds whole
+
+
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
     """Print expected errors as one sentence, and end with their exit code."""
@@ -70,10 +73,13 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_j
     if as_json:
         typer.echo(json.dumps(list(rows), indent=2, ensure_ascii=False))
         return
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=name in {"id", "name"}, overflow="fold")
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in columns))
-    Console(file=sys.stdout).print(table)
+    width = None if sys.stdout.isatty() else _ONE_LINE_PER_ROW
+    Console(file=sys.stdout, width=width).print(table)
 
 
 def _end(message: str, remedy: str | None, exit_code: int) -> NoReturn:

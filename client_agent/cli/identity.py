@@ -74,7 +74,8 @@ def status(*, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) 
     show({**facts, "datasets": ", ".join(datasets) or "none"}, as_json=False)
     if jobs:
         typer.echo()
-        show_rows(jobs, ["id", "name", "dataset", "state", "phase", "message"], as_json=False)
+        # Not the control plane's state: it tells an agent no more of a job once the silo's part is done.
+        show_rows(jobs, ["id", "name", "dataset", "phase", "message"], as_json=False)
 
 
 def _facts(state: StateFolder, membership: Membership) -> dict[str, Any]:

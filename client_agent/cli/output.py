@@ -14,6 +14,7 @@ from splitlearn.errors import TrunklineError
 from splitlearn.simulation.exit_codes import INTERRUPTED
 
 PROGRAM = "trunkline-agent"
+_ONE_LINE_PER_ROW = 4096  # characters: where no terminal limits it, a row is a line that grep finds whole
 
 
 @contextmanager
@@ -45,10 +46,13 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_j
     if as_json:
         show_json(list(rows))
         return
-    table = Table(*(name.replace("_", " ") for name in columns), box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name.replace("_", " "), no_wrap=name == "id", overflow="fold")
     for row in rows:
         table.add_row(*("-" if row[name] is None else str(row[name]) for name in columns))
-    Console(file=sys.stdout, markup=False, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else _ONE_LINE_PER_ROW
+    Console(file=sys.stdout, width=width, markup=False, highlight=False).print(table)
 
 
 def show_json(value: Any) -> None:
