@@ -1,10 +1,14 @@
 """Fixtures that every test folder may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy.engine import URL
+
+from tests import services
 
 # One thread: results are compared bit for bit, and several test runs may share the cores.
 torch.set_num_threads(1)
@@ -23,3 +27,23 @@ def test_data() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> URL:
+    """A PostgreSQL server where databases may be made."""
+    return services.find_postgresql()
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql_server: URL) -> Iterator[str]:
+    """The URL of an empty database, which the test may fill."""
+    with services.new_postgresql_database(postgresql_server) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis database that nothing else uses."""
+    with services.emptied_redis() as url:
+        yield url

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -94,7 +95,23 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _federation(prepared: tuple[Inputs, Rows], folder: Path, killer: Killer | None) -> PlatformFederation:
+@pytest.fixture(params=["SQLite and a folder", "PostgreSQL and Redis"])
+def services(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings that name the database and the broker."""
+    if request.param.startswith("SQLite"):
+        return {}
+    return {
+        "TRUNKLINE_DATABASE_URL": request.getfixturevalue("empty_postgresql_url"),
+        "TRUNKLINE_BROKER_URL": request.getfixturevalue("redis_url"),
+    }
+
+
+def _federation(
+    prepared: tuple[Inputs, Rows],
+    folder: Path,
+    killer: Killer | None,
+    services: Mapping[str, str] = MappingProxyType({}),
+) -> PlatformFederation:
     inputs, rows = prepared
     return PlatformFederation(
         inputs.spec,
@@ -103,7 +120,7 @@ def _federation(prepared: tuple[Inputs, Rows], folder: Path, killer: Killer | No
         rows=rows.by_silo,
         work_dir=folder,
         threads=1,
-        environment=_environment(),
+        environment={**_environment(), **services},
         on_progress=killer or ignore_progress,
     )
 
@@ -133,13 +150,20 @@ def _assert_same(ours: SimulationResult, theirs: SimulationResult) -> None:
 
 class TestPlatform:
     def test_killed_parts_cost_nothing_but_time(
-        self, prepared: tuple[Inputs, Rows], in_process: SimulationResult, tmp_path: Path
+        self,
+        prepared: tuple[Inputs, Rows],
+        in_process: SimulationResult,
+        services: Mapping[str, str],
+        tmp_path: Path,
     ) -> None:
         killer = Killer()
-        federation = killer.federation = _federation(prepared, tmp_path, killer)
+        federation = killer.federation = _federation(prepared, tmp_path, killer, services)
         result = federation.run()
         assert killer.killed == ["agent", "worker"]
         _assert_same(result, in_process)
+        if services:
+            assert not list(tmp_path.rglob("trunkline.db"))
+            assert not list(tmp_path.rglob("broker/messages"))
         assert not [pid for pid in Path("/proc").glob("[0-9]*") if str(tmp_path) in _command_line(pid)]
 
     def test_an_interrupted_run_goes_on(

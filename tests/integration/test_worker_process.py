@@ -1,17 +1,13 @@
 """The worker as a process, between a real control plane, a real gateway, and silos in this process."""
 
 import asyncio
-import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import pytest
 from celery import Celery
-from redis import Redis
-from redis.exceptions import ConnectionError  # noqa: A004 - Redis's own
 from safetensors.torch import load_file
 
 from splitlearn.control_plane.broker import TASK_NAME, broker_settings, queue_of
@@ -219,19 +215,3 @@ def test_the_same_over_redis(
         stage.register(job.folder)
         with stage.worker():
             run(test(stage))
-
-
-@pytest.fixture
-def redis_url() -> Iterator[str]:
-    """A Redis server's database that nothing else uses; required where services are."""
-    url = "redis://127.0.0.1:6379/13"
-    with Redis.from_url(url) as server:
-        try:
-            server.ping()
-        except ConnectionError as error:
-            if os.environ.get("TRUNKLINE_REQUIRE_SERVICES"):  # noqa: TID251 - the tests' own setting
-                raise
-            pytest.skip(f"no Redis server at {url}: {error}")
-        server.flushdb()
-        yield url
-        server.flushdb()

@@ -1,7 +1,6 @@
 """Both databases, built by the migrations; PostgreSQL's are thrown away after each test."""
 
 import base64
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,9 +15,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from pydantic import SecretStr
-from sqlalchemy import create_engine, text, update
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import update
+from sqlalchemy.engine import URL
 
 from backend.app import create_app
 from backend.app_prefix import API_PREFIX
@@ -37,6 +35,7 @@ from splitlearn.identity import (
     enrolment_statement,
     login_statement,
 )
+from tests import services
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -44,47 +43,14 @@ ON_SQLITE_ALONE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 """For what is refused before the database is asked, or asked the same way by another test."""
 
 
-def _server_url() -> URL:
-    """The PostgreSQL server where throw-away databases may be made: the socket, or the loopback."""
-    given = os.environ.get("TRUNKLINE_TEST_DATABASE_URL")  # noqa: TID251 - the tests' own setting
-    urls = [given] if given else ["postgresql:///postgres", "postgresql://postgres@127.0.0.1:5432/postgres"]
-    for url in map(make_url, urls):
-        engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": 3})
-        try:
-            engine.connect().close()
-        except OperationalError:
-            continue
-        finally:
-            engine.dispose()
-        return url
-    message = f"no PostgreSQL server at {' or '.join(urls)}; start one, or set TRUNKLINE_TEST_DATABASE_URL"
-    if os.environ.get("TRUNKLINE_REQUIRE_SERVICES") == "1":  # noqa: TID251 - see above
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-def _run(server: URL, statement: str) -> None:
-    engine = create_engine(server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(statement))
-    engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def postgresql_server() -> URL:
-    return _server_url()
-
-
 @pytest.fixture(scope="session")
 def postgresql_database(postgresql_server: URL) -> Iterator[Database]:
     """One migrated database for all tests: making another takes a second."""
-    name = f"trunkline_test_{secrets.token_hex(6)}"
-    _run(postgresql_server, f"CREATE DATABASE {name}")
-    database = Database(postgresql_server.set(database=name).render_as_string(hide_password=False))
-    upgrade(database)
-    yield database
-    database.dispose()
-    _run(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
+    with services.new_postgresql_database(postgresql_server) as url:
+        database = Database(url)
+        upgrade(database)
+        yield database
+        database.dispose()
 
 
 @pytest.fixture
@@ -103,14 +69,6 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     upgrade(database)
     database.dispose()
     return path
-
-
-@pytest.fixture
-def empty_postgresql_url(postgresql_server: URL) -> Iterator[str]:
-    name = f"trunkline_test_{secrets.token_hex(6)}"
-    _run(postgresql_server, f"CREATE DATABASE {name}")
-    yield postgresql_server.set(database=name).render_as_string(hide_password=False)
-    _run(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=DATABASES)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from backend.cli.output import REFUSED_EXIT_CODE
 from splitlearn import errors
+from splitlearn.control_plane.errors import SettingError
 from splitlearn.simulation import exit_codes
 
 PAGE = Path(__file__).parents[3] / "docs" / "exit-codes.md"
@@ -22,6 +23,7 @@ def test_the_page_lists_every_error_of_the_tree() -> None:
         and issubclass(kind, errors.TrunklineError)
         and kind is not errors.TrunklineError
     ]
+    tree.append(SettingError)
     by_code: dict[int, set[str]] = {}
     for kind in tree:
         by_code.setdefault(kind.exit_code, set()).add(kind.code)
