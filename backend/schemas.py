@@ -8,6 +8,9 @@ from splitlearn.spec import Name as Name  # noqa: PLC0414 - re-exported: one rul
 
 Item = TypeVar("Item")
 
+MAX_NUMBER = 1 << 63
+"""Rows are numbered below this."""
+
 Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 """Bytes in standard base 64; each field adds its own limit."""
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from backend.artifacts.errors import QuotaError, UnknownBlobError
 from backend.artifacts.repository import is_visible, refers_to, used_bytes, waiting_bytes
 from backend.artifacts.store import ArtifactStore
-from backend.db.models import Artifact, ArtifactKind, Project, Round, Upload
+from backend.db.models import Artifact, ArtifactKind, Project, Round, RoundState, Upload
 from backend.settings import Settings
 
 _MADE_HERE = frozenset({ArtifactKind.MODEL_LAYER, ArtifactKind.MODEL_FILE})
@@ -109,7 +109,7 @@ def drop_old_checkpoints(
     query = (
         select(Artifact)
         .join(Round, Round.checkpoint_id == Artifact.id)
-        .where(Round.job_id == job_id, Round.replica == replica)
+        .where(Round.job_id == job_id, Round.replica == replica, Round.state == RoundState.COMMITTED)
         .order_by(Round.number.desc())
         .offset(keep)
     )

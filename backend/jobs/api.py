@@ -15,10 +15,13 @@ from backend.db.models import Job, JobState, Project
 from backend.errors import SIGNED_IN, InvalidRequestError, NotFoundError, documented
 from backend.jobs import wishes
 from backend.jobs.errors import (
+    InvalidCutError,
+    InvalidSpecError,
     JobOverError,
     NoSpecSignerError,
     SpecRefusedError,
     UnknownJobError,
+    UnservedSpecError,
     WrongStateError,
 )
 from backend.jobs.planning import plan
@@ -40,7 +43,15 @@ from backend.schemas import Name, Page
 from backend.server import Server, ServerDep
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-_SUBMIT = (*SIGNED_IN, NotFoundError, SpecRefusedError, NoSpecSignerError)
+_PLAN = (
+    *SIGNED_IN,
+    NotFoundError,
+    InvalidSpecError,
+    UnservedSpecError,
+    InvalidCutError,
+    SpecRefusedError,
+)
+_SUBMIT = (*_PLAN, NoSpecSignerError)
 _ONE = (*SIGNED_IN, UnknownJobError)
 
 
@@ -51,7 +62,7 @@ def submit_job(server: ServerDep, caller: Researcher, body: SubmitBody) -> JobDe
     return _submit(server, asked)
 
 
-@router.post("/plan", responses=documented(*_SUBMIT))
+@router.post("/plan", responses=documented(*_PLAN))
 def plan_job(server: ServerDep, caller: Reader, body: SubmitBody) -> PlanAnswer:
     """Tell what a job would need, without submitting it."""
     with server.database.read() as session:
@@ -188,6 +199,9 @@ def _parse_cursor(text: str | None) -> tuple[datetime, uuid.UUID] | None:
         return None
     moment, _, job_id = text.rpartition("_")
     try:
-        return datetime.fromisoformat(moment.replace(" ", "+")), uuid.UUID(job_id)
+        before = datetime.fromisoformat(moment.replace(" ", "+")), uuid.UUID(job_id)
     except ValueError as error:
-        raise InvalidRequestError(f"after: {text!r} is no ``next`` of a page") from error
+        raise InvalidRequestError(f"after: {text!r} is no next of a page") from error
+    if before[0].tzinfo is None:
+        raise InvalidRequestError(f"after: {text!r} is no next of a page: it lacks a time zone")
+    return before

@@ -104,17 +104,19 @@ def decide(job: JobView, idle_workers: Sequence[str], *, online: int, now: datet
     if job.desired is Desired.CANCEL:
         why = Why("cancelled", _PLATFORM, "was asked to cancel", job.state.value, "retry or clone it")
         return Move(JobState.CANCELLED, why)
+    action: Action | None = None
     match job.state:
         case JobState.AWAITING_APPROVAL:
-            return _await_approval(job, now=now)
+            action = _await_approval(job, now=now)
         case JobState.QUEUED:
-            return _place(job, idle_workers, online=online)
+            action = _place(job, idle_workers, online=online)
         case JobState.PREPARING | JobState.RUNNING:
-            return _look_after(job, now=now)
+            action = _look_after(job, now=now)
+        case JobState.PAUSED:
+            action = _go_on(job)
         case JobState.FINISHING:
-            return _finish(job, now=now)
-        case _:
-            return None
+            action = _finish(job, now=now)
+    return action
 
 
 def _await_approval(job: JobView, *, now: datetime) -> Action | None:
@@ -170,6 +172,15 @@ def _look_after(job: JobView, *, now: datetime) -> Action | None:
             Why("lease_expired", lease.worker, what, job.state.value, "goes on from the last round")
         )
     return None if lease.is_dispatched else Dispatch()
+
+
+def _go_on(job: JobView) -> Action | None:
+    """A worker may obey a wish to pause that was taken back meanwhile."""
+    if job.desired is not Desired.RUN:
+        return None
+    return Move(
+        JobState.QUEUED, Why("resumed", _PLATFORM, "was asked to go on", "paused", "a worker takes it up")
+    )
 
 
 def _finish(job: JobView, *, now: datetime) -> Action | None:

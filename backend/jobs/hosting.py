@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from backend.artifacts.service import attach, drop_old_checkpoints
 from backend.artifacts.store import ArtifactStore
-from backend.db.models import ArtifactKind, Job, JobState, Lease, Round, RoundState
+from backend.db.models import Artifact, ArtifactKind, Job, JobState, Lease, Round, RoundState
 from backend.events import EventKind, emit
-from backend.jobs.errors import LeaseLostError
+from backend.jobs.errors import LeaseLostError, NoSuchRoundError, RoundCommittedError
 from backend.jobs.moves import Why, move
 from backend.jobs.repository import find_lease, lock_job, newest_commit
+from backend.jobs.rounds import abandon_after, drop_checkpoint
 from backend.jobs.silo_part import blob_of, wants
 from backend.jobs.state import HOSTED
 from backend.settings import Settings
@@ -30,6 +31,11 @@ from splitlearn.control_plane.schemas import (
     RenewAnswer,
     RenewBody,
 )
+from splitlearn.spec import JobSpec
+
+_MAX_STEP = (1 << 63) - 1  # what a column holds; no job has so many
+_LONGEST_SECONDS = 10.0 * 365 * 86400
+"""A round that says it took longer is taken for one of so long: no date is before the year 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +86,13 @@ def renew(
 
     Raises:
         LeaseLostError: Somebody else holds it, or nobody.
+        NoSuchRoundError: The job has fewer rounds.
     """
     job, lease = _held(session, holder, epoch=body.epoch, at_least=True)
     _extend(lease, settings, now=now)
     if body.epoch == lease.epoch:
-        lease.round, lease.step = body.round, body.step
+        _refuse_round_beyond(job, body.round)
+        lease.round, lease.step = body.round, min(body.step, _MAX_STEP)
         if job.state is JobState.PREPARING and body.round:
             why = Why(
                 "running", holder.worker, "trains the trunk", f"round {body.round}", "rounds are committed"
@@ -106,17 +114,23 @@ def commit(
 ) -> None:
     """Commit a round: once, by the epoch that holds the lease. Saying the same again changes nothing.
 
+    Rounds after this one were trained before their trunk went back: they count no more.
+
     Raises:
-        LeaseLostError: Another epoch holds the lease, or has committed the round.
+        LeaseLostError: Another epoch holds the lease.
+        NoSuchRoundError: The job has fewer rounds.
+        RoundCommittedError: This epoch has committed the round with another checkpoint.
         UnknownBlobError: The checkpoint is not in the store.
         QuotaError: The project's share is used up.
     """
     job, lease = _held(session, holder, epoch=body.epoch)
     number = body.checkpoint.round
+    _refuse_round_beyond(job, number)
     row = session.get(Round, (job.id, holder.replica, number))
     if row is not None and row.state is RoundState.COMMITTED and row.epoch == body.epoch:
+        _refuse_another_checkpoint(session, row, body)
         return
-    # Committed by an older epoch: this attempt went back before the round, and what it trained anew counts.
+    abandon_after(session, job, number, now=now, replica=holder.replica)
     artifact = attach(
         session,
         store,
@@ -131,8 +145,10 @@ def commit(
     if row is None:
         row = Round(job_id=job.id, replica=holder.replica, number=number)
         session.add(row)
+    # Committed by an older epoch: this attempt went back before the round, and what it trained anew counts.
+    drop_checkpoint(session, row, now=now)
     row.epoch, row.state, row.checkpoint_id = body.epoch, RoundState.COMMITTED, artifact.id
-    row.started_at, row.committed_at = now - timedelta(seconds=body.seconds), now
+    row.started_at, row.committed_at = now - timedelta(seconds=min(body.seconds, _LONGEST_SECONDS)), now
     job.max_resume_round = None  # every party has this round: whatever came before the retry is gone
     lease.round = max(lease.round, number)
     session.flush()
@@ -155,8 +171,7 @@ def release(
     Raises:
         LeaseLostError: Another epoch holds it.
     """
-    job, lease = _held(session, holder, epoch=body.epoch)
-    lease.released_at = now
+    job, _ = _held(session, holder, epoch=body.epoch)
     reason = body.reason
     why = Why(body.code, reason.who, reason.what, reason.where, reason.next)
     match body.outcome:
@@ -170,6 +185,21 @@ def release(
         case "cancelled" | "drained":
             # What people wanted decides; the reconciler makes it true.
             move(session, job, JobState.QUEUED, why, now=now)
+
+
+def _refuse_round_beyond(job: Job, number: int) -> None:
+    last = JobSpec.parse(job.spec_bytes).rounds
+    if number > last:
+        raise NoSuchRoundError(f"round {number} is beyond the job's last, {last}")
+
+
+def _refuse_another_checkpoint(session: Session, row: Round, body: CommitBody) -> None:
+    known = None if row.checkpoint_id is None else session.get(Artifact, row.checkpoint_id)
+    if known is not None and known.digest.hex() != body.checkpoint.blob.digest:
+        raise RoundCommittedError(
+            f"epoch {body.epoch} has committed round {row.number} with checkpoint {known.digest.hex()}, "
+            f"not {body.checkpoint.blob.digest}"
+        )
 
 
 def _keep_result(

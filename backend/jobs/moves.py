@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.db.base import MAX_NAME, MAX_TEXT, MAX_WORD
-from backend.db.models import Job, JobState
+from backend.db.models import Job, JobState, Lease
 from backend.events import EventKind, emit
-from backend.jobs.state import check_move
+from backend.jobs.state import HOSTED, check_move
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,15 @@ class Why:
 
 
 def move(session: Session, job: Job, state: JobState, why: Why, *, now: datetime) -> None:
-    """Move a job, and tell of it.
+    """Move a job, and tell of it. A job that is no longer hosted has no lease: its worker is free.
 
     Raises:
         IllegalMoveError: The table of states does not have the move.
     """
     check_move(job.state, state)
     before, job.state, job.state_since = job.state, state, now
+    if before in HOSTED and state not in HOSTED:
+        _release_leases(session, job, now=now)
     explain(job, why, now=now)
     body = {
         "from": before.value,
@@ -66,3 +69,8 @@ def explain(job: Job, why: Why, *, now: datetime) -> bool:
     job.reason_code, job.reason_who, job.reason_what, job.reason_where, job.reason_next = words
     job.updated_at = now
     return True
+
+
+def _release_leases(session: Session, job: Job, *, now: datetime) -> None:
+    for lease in session.scalars(select(Lease).where(Lease.job_id == job.id, Lease.released_at.is_(None))):
+        lease.released_at = now

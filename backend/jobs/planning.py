@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from backend.db.models import Model, Worker
+from backend.db.models import Model, Project, Worker
 from backend.jobs.schemas import PlanAnswer, RolePlan
 from backend.parties.repository import online_workers
 from backend.settings import Settings
@@ -24,6 +24,7 @@ def plan(session: Session, settings: Settings, spec: JobSpec, model: Model, *, n
     """Return bytes per step, and memory per role."""
     manifest = ModelManifest.model_validate(model.manifest)
     folder = manifest.folder()
+    organization_id = session.get_one(Project, model.project_id).organization_id
     layers = spec.silos[0].cut
     cut = folder.cut(bottom_layers=layers.bottom_layers, top_layers=layers.top_layers)
     per_token = wire_bytes_per_token(
@@ -40,7 +41,7 @@ def plan(session: Session, settings: Settings, spec: JobSpec, model: Model, *, n
         roles=roles,
         workers=sorted(
             worker.name
-            for worker in online_workers(session, settings, now=now)
+            for worker in online_workers(session, settings, organization_id, now=now)
             if _free_bytes(worker) >= trunk.total
         ),
     )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job, JobState, Lease, PartyKind, Worker
+from backend.db.models import Job, JobState, Lease, PartyKind, Project, Worker
 from backend.events import EventKind, emit
 from backend.jobs.decisions import (
     Action,
@@ -92,6 +92,8 @@ def reconcile(server: Server, dispatcher: Dispatcher) -> None:
         except LinkError as error:
             _log.warning("dispatch_failed", job=str(job_id), reason=error.message)
             _explain_broker(server, job_id, error)
+        except Exception:  # noqa: BLE001 - one job that cannot be handled must not hold up all others
+            _log.exception("step_failed", job=str(job_id))
 
 
 def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:
@@ -115,7 +117,8 @@ def _decide(session: Session, server: Server, job: Job | None) -> Action | None:
     if job is None or job.state in ENDED:
         return None
     now = server.now()
-    online = online_workers(session, server.settings, now=now)
+    organization_id = session.get_one(Project, job.project_id).organization_id
+    online = online_workers(session, server.settings, organization_id, now=now)
     idle = [worker.name for worker in online if not num_open_leases(session, worker.id)]
     action = decide(_view(session, job), idle, online=len(online), now=now)
     if isinstance(action, Explain) and action.why.code == job.reason_code:
@@ -157,10 +160,7 @@ def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[st
     match action:
         case Move():
             move(session, job, action.state, action.why, now=now)
-            if action.state in ENDED:
-                _release(session, job, now=now)
         case Reclaim():
-            _release(session, job, now=now)
             move(session, job, JobState.QUEUED, action.why, now=now)
         case Assign():
             return _assign(session, server, job, action.worker, now=now)
@@ -193,12 +193,6 @@ def _assign(
     why = Why("leased", name, "was given the trunk", f"epoch {lease.epoch}", "it loads the trunk, silos join")
     move(session, job, JobState.PREPARING, why, now=now)
     return name, _body(lease)
-
-
-def _release(session: Session, job: Job, *, now: datetime) -> None:
-    lease = find_lease(session, job.id)
-    if lease is not None and lease.released_at is None:
-        lease.released_at = now
 
 
 def _body(lease: Lease) -> DispatchBody:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from backend.db.models import Approval, Desired, JobState, RoundState
 from backend.organizations.service import FIRST_NAME
-from backend.schemas import Answer, Body, Name
+from backend.schemas import MAX_NUMBER, Answer, Body, Name
 
 
 class SubmitBody(Body):
@@ -36,7 +36,7 @@ class RetryBody(Body):
         round: The last round that counts; 0 begins anew.
     """
 
-    round: int | None = Field(default=None, ge=0)
+    round: int | None = Field(default=None, ge=0, lt=MAX_NUMBER)
 
 
 class ReasonAnswer(Answer):

@@ -13,8 +13,8 @@ MOVES: dict[JobState, frozenset[JobState]] = {
     _S.PAUSED: frozenset({_S.QUEUED, _S.CANCELLED, _S.FAILED}),
     _S.FINISHING: frozenset({_S.COMPLETED, _S.CANCELLED, _S.FAILED}),
     _S.COMPLETED: frozenset(),
-    _S.FAILED: frozenset({_S.QUEUED}),  # a retry
-    _S.CANCELLED: frozenset({_S.QUEUED}),  # likewise
+    _S.FAILED: frozenset({_S.QUEUED, _S.AWAITING_APPROVAL}),  # a retry; asks again who has not answered
+    _S.CANCELLED: frozenset({_S.QUEUED, _S.AWAITING_APPROVAL}),  # likewise
 }
 
 ENDED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})

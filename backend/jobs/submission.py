@@ -11,9 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.audit import Actor, record
+from backend.datasets.service import announced
 from backend.db.models import (
     Approval,
-    Dataset,
     Desired,
     Job,
     JobSilo,
@@ -28,9 +28,16 @@ from backend.errors import NotFoundError
 from backend.events import EventKind, emit
 from backend.federation.service import federation_of
 from backend.federation.signer import spec_signer
-from backend.jobs.errors import NoSpecSignerError, SpecRefusedError
+from backend.jobs.errors import (
+    InvalidCutError,
+    InvalidSpecError,
+    NoSpecSignerError,
+    SpecRefusedError,
+    UnservedSpecError,
+)
 from backend.jobs.moves import Why, move
 from backend.organizations.repository import find_project
+from splitlearn.errors import ModelError, SpecError, UnservedError
 from splitlearn.identity import sign_spec
 from splitlearn.planning import ModelManifest
 from splitlearn.spec import JobSpec, SiloSpec
@@ -68,7 +75,7 @@ def submit(session: Session, asked: Submission, *, now: datetime) -> Job:
     """Check, sign and keep a job; silos are asked next.
 
     Raises:
-        SpecError: A field is unknown or out of range, or asks for what is not served.
+        InvalidSpecError, UnservedSpecError, InvalidCutError: The specification is wrong by itself.
         SpecRefusedError: A model, silo or data set is not there, or does not fit.
         NoSpecSignerError: Nobody vouches for this server's signature yet.
         NotFoundError: No such project.
@@ -76,7 +83,7 @@ def submit(session: Session, asked: Submission, *, now: datetime) -> Job:
     project = find_project(session, asked.organization_id, asked.project)
     if project is None:
         raise NotFoundError(f"your organisation has no project {asked.project!r}")
-    checked = check(session, asked.fields, project)
+    checked = check(session, asked.fields, project, lock=True)
     job = _add(session, checked, project, asked, now=now)
     for position, (silo, part) in enumerate(zip(checked.silos, checked.spec.silos, strict=True)):
         session.add(
@@ -95,23 +102,44 @@ def submit(session: Session, asked: Submission, *, now: datetime) -> Job:
     return job
 
 
-def check(session: Session, fields: Mapping[str, Any], project: Project) -> Checked:
-    """Parse a specification, and find everything that it names; see :func:`submit`."""
-    spec = JobSpec.parse(json.dumps(fields))
-    spec.refuse_unserved()
-    model = _model(session, spec, project)
+def check(session: Session, fields: Mapping[str, Any], project: Project, *, lock: bool = False) -> Checked:
+    """Parse a specification, and find everything that it names; see :func:`submit`.
+
+    Args:
+        session: The transaction.
+        fields: The specification, not yet parsed.
+        project: Where the model is looked for.
+        lock: The model is not removed before the transaction ends.
+    """
+    spec = _parse(fields)
+    model = _model(session, spec, project, lock=lock)
     manifest = ModelManifest.model_validate(model.manifest)
     cut = spec.silos[0].cut
-    manifest.folder().cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
+    try:
+        manifest.folder().cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
+    except ModelError as error:
+        raise InvalidCutError(error.message) from error
     silos = tuple(_silo(session, part, spec, project.organization_id) for part in spec.silos)
     named = f"{model.name}{_SEPARATOR}{manifest.digest()}"
     return Checked(spec.model_copy(update={"model": named}), model, silos)
 
 
-def _model(session: Session, spec: JobSpec, project: Project) -> Model:
+def _parse(fields: Mapping[str, Any]) -> JobSpec:
+    try:
+        spec = JobSpec.parse(json.dumps(fields))
+        spec.refuse_unserved()
+    except UnservedError as error:
+        raise UnservedSpecError(error.message) from error
+    except SpecError as error:
+        raise InvalidSpecError(error.message) from error
+    return spec
+
+
+def _model(session: Session, spec: JobSpec, project: Project, *, lock: bool) -> Model:
     name, _, digest = spec.model.partition(_SEPARATOR)
     query = select(Model).where(Model.project_id == project.id, Model.name == name)
-    model = session.scalars(query).one_or_none()
+    # The weakest lock that waits for a removal which is under way.
+    model = session.scalars(query.with_for_update(read=True, key_share=True) if lock else query).one_or_none()
     if model is None:
         raise SpecRefusedError(f"model: no model {name!r} is registered in project {project.name!r}")
     if model.state != ModelState.READY:
@@ -126,16 +154,12 @@ def _silo(session: Session, part: SiloSpec, spec: JobSpec, organization_id: uuid
     silo = session.scalars(query).one_or_none()
     if silo is None or silo.status is not PartyStatus.ENROLLED:
         raise SpecRefusedError(f"silos: your organisation has no enrolled silo {part.name!r}")
-    announced = session.scalars(
-        select(Dataset).where(
-            Dataset.silo_id == silo.id, Dataset.name == part.dataset, Dataset.withdrawn_at.is_(None)
-        )
-    ).one_or_none()
-    if announced is None:
+    found = announced(session, silo.id, part.dataset)
+    if found is None:
         raise SpecRefusedError(f"silos: {part.name!r} has announced no data set {part.dataset!r}")
-    if announced.task not in (ANY_TASK, spec.task.kind):
+    if found.task not in (ANY_TASK, spec.task.kind):
         raise SpecRefusedError(
-            f"silos: data set {part.dataset!r} of {part.name!r} is for task {announced.task!r}, "
+            f"silos: data set {part.dataset!r} of {part.name!r} is for task {found.task!r}, "
             f"the job's is {spec.task.kind!r}"
         )
     return silo

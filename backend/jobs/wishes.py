@@ -1,15 +1,19 @@
 """What people ask of a job that is there: cancel, pause, resume, retry. The reconciler makes it true."""
 
+import json
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.audit import Actor, record
-from backend.db.models import Approval, Desired, Job, JobSilo, JobState, Round, RoundState
-from backend.jobs.errors import JobOverError, WrongStateError
+from backend.db.models import Approval, Desired, Job, JobState, PartyStatus, Silo
+from backend.jobs.errors import JobOverError, NotRepeatableError, WrongStateError
 from backend.jobs.moves import Why, move
+from backend.jobs.repository import silos_of
+from backend.jobs.rounds import abandon_after, kept_rounds
 from backend.jobs.state import ENDED
+from backend.jobs.submission import model_name
 
 _BEFORE_TRAINING = frozenset({JobState.SUBMITTED, JobState.AWAITING_APPROVAL})
 
@@ -23,6 +27,8 @@ def cancel(session: Session, job: Job, actor: Actor, *, now: datetime) -> None:
     if job.state is JobState.CANCELLED:
         return
     _refuse_ended(job)
+    if job.desired is Desired.CANCEL:
+        return
     job.desired = Desired.CANCEL
     _record(session, job, actor, "cancel_job", now=now)
 
@@ -32,11 +38,14 @@ def pause(session: Session, job: Job, actor: Actor, *, now: datetime) -> None:
 
     Raises:
         JobOverError: It has ended.
-        WrongStateError: It is not training yet, or finishing already.
+        WrongStateError: It is not training yet, finishing already, or a cancellation is under way.
     """
     _refuse_ended(job)
+    _refuse_cancelled(job)
     if job.state in _BEFORE_TRAINING or job.state is JobState.FINISHING:
-        raise WrongStateError(f"the job is {job.state.value}; only one that is queued or runs can be paused")
+        raise WrongStateError(
+            f"the job is {job.state.value}; only one that is queued or runs can be paused; cancel it, or wait"
+        )
     job.desired = Desired.PAUSE
     _record(session, job, actor, "pause_job", now=now)
 
@@ -49,8 +58,7 @@ def resume(session: Session, job: Job, actor: Actor, *, now: datetime) -> None:
         WrongStateError: A cancellation is under way.
     """
     _refuse_ended(job)
-    if job.desired is Desired.CANCEL:
-        raise WrongStateError("the job is being cancelled; retry it when it has ended")
+    _refuse_cancelled(job)
     job.desired = Desired.RUN
     if job.state is JobState.PAUSED:
         why = Why("resumed", actor.name, "asked to go on", "API", "a worker takes it up")
@@ -59,45 +67,65 @@ def resume(session: Session, job: Job, actor: Actor, *, now: datetime) -> None:
 
 
 def retry(session: Session, job: Job, actor: Actor, *, round_number: int | None, now: datetime) -> None:
-    """Let a failed or cancelled job go on from a round.
+    """Let a failed or cancelled job go on from a round; silos that never answered are asked again.
 
     Raises:
-        WrongStateError: It has not ended, has completed, was refused by a silo, or the round was never
-            committed.
+        WrongStateError: It has not ended, has completed, or was refused by a silo.
+        NotRepeatableError: Its model, a silo or the round is not there any more.
     """
     if job.state not in {JobState.FAILED, JobState.CANCELLED}:
+        remedy = "clone it" if job.state is JobState.COMPLETED else "cancel it first"
         raise WrongStateError(
-            f"the job is {job.state.value}; only one that failed or was cancelled is retried"
+            f"the job is {job.state.value}; only one that failed or was cancelled is retried: {remedy}"
         )
-    parts = session.scalars(select(JobSilo).where(JobSilo.job_id == job.id)).all()
-    if any(part.approval is Approval.REFUSED for part in parts):
+    parts = silos_of(session, job.id)
+    if any(part.approval is Approval.REFUSED for part, _ in parts):
         raise WrongStateError("a silo refused the job; clone it with the changes that the silo asks for")
-    _go_back(session, job, round_number)
-    for part in parts:
+    _refuse_missing(job, [silo for _, silo in parts])
+    _go_back(session, job, round_number, now=now)
+    for part, _ in parts:
         part.finish_outcome, part.finished_at, part.finish_code, part.finish_message = None, None, "", ""
     job.desired, job.result_id = Desired.RUN, None
     where = "the newest round" if round_number is None else f"round {round_number}"
-    why = Why("retried", actor.name, f"asked to go on after {where}", "API", "a worker takes it up")
-    move(session, job, JobState.QUEUED, why, now=now)
+    what = f"asked to go on after {where}"
+    if any(part.approval is Approval.WAITING for part, _ in parts):
+        why = Why("retried", actor.name, what, "API", "silos that have not answered are asked again")
+        move(session, job, JobState.AWAITING_APPROVAL, why, now=now)
+    else:
+        why = Why("retried", actor.name, what, "API", "a worker takes it up")
+        move(session, job, JobState.QUEUED, why, now=now)
     _record(session, job, actor, "retry_job", now=now)
 
 
-def _go_back(session: Session, job: Job, round_number: int | None) -> None:
-    job.max_resume_round = round_number
+def _refuse_missing(job: Job, silos: Sequence[Silo]) -> None:
+    if job.model_id is None:
+        name = model_name(json.loads(job.spec_bytes))["model"]
+        raise NotRepeatableError(f"the model {name!r} was removed; add it again, and clone the job")
+    gone = [silo.name for silo in silos if silo.status is not PartyStatus.ENROLLED]
+    if gone:
+        raise NotRepeatableError(
+            f"the silo {gone[0]!r} is not enrolled any more; enrol it again, or clone the job without it"
+        )
+
+
+def _go_back(session: Session, job: Job, round_number: int | None, *, now: datetime) -> None:
     if round_number is None:
-        return
-    rows = session.scalars(select(Round).where(Round.job_id == job.id)).all()
-    kept = [row.number for row in rows if row.state is RoundState.COMMITTED and row.checkpoint_id is not None]
+        return  # an earlier wish to go back holds until a round is committed after it
+    kept = kept_rounds(session, job)
     if round_number not in {0, *kept}:
-        raise WrongStateError(f"round {round_number} is not kept; kept are 0 (anew) and {sorted(kept)}")
-    for row in rows:
-        if row.number > round_number:
-            row.state, row.committed_at = RoundState.ABANDONED, None
+        raise NotRepeatableError(f"round {round_number} is not kept; kept are 0 (anew) and {kept}")
+    job.max_resume_round = round_number
+    abandon_after(session, job, round_number, now=now)
 
 
 def _refuse_ended(job: Job) -> None:
     if job.state in ENDED:
         raise JobOverError(f"the job is {job.state.value}")
+
+
+def _refuse_cancelled(job: Job) -> None:
+    if job.desired is Desired.CANCEL:
+        raise WrongStateError(f"the job is {job.state.value} and being cancelled; retry it when it has ended")
 
 
 def _record(session: Session, job: Job, actor: Actor, action: str, *, now: datetime) -> None:

@@ -10,7 +10,7 @@ from backend.auth.callers import PartyCaller, WorkerParty
 from backend.db.models import Worker
 from backend.errors import SIGNED_IN, documented
 from backend.jobs import hosting
-from backend.jobs.errors import LeaseLostError
+from backend.jobs.errors import LeaseLostError, NoSuchRoundError, RoundCommittedError
 from backend.jobs.hosting import Holder
 from backend.parties.errors import SessionEndedError
 from backend.server import ServerDep
@@ -51,7 +51,7 @@ def show_lease(
         return hosting.show(session, server.settings, holder, epoch=epoch, now=server.now())
 
 
-@router.post(f"{_LEASE}/renew", responses=documented(*_PARTY, LeaseLostError))
+@router.post(f"{_LEASE}/renew", responses=documented(*_PARTY, LeaseLostError, NoSuchRoundError))
 def renew_lease(
     server: ServerDep, caller: WorkerParty, job_id: uuid.UUID, replica: Replica, body: RenewBody
 ) -> RenewAnswer:
@@ -65,7 +65,9 @@ def renew_lease(
 @router.post(
     f"{_LEASE}/rounds",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=documented(*_PARTY, LeaseLostError, UnknownBlobError, QuotaError),
+    responses=documented(
+        *_PARTY, LeaseLostError, NoSuchRoundError, RoundCommittedError, UnknownBlobError, QuotaError
+    ),
 )
 def commit_round(
     server: ServerDep, caller: WorkerParty, job_id: uuid.UUID, replica: Replica, body: CommitBody

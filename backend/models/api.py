@@ -102,7 +102,7 @@ def show_model(server: ServerDep, caller: Reader, name: str, project: InProject 
 def remove_model(server: ServerDep, caller: Admin, name: str, project: InProject = FIRST_NAME) -> None:
     """Remove a model that no job needs any more."""
     with server.database.write() as session:
-        model = find_model(session, caller.organization_id, project, name, lock=True)
+        model = find_model(session, caller.organization_id, project, name)
         service.remove(session, model, caller.actor, now=server.now())
 
 

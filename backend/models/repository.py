@@ -19,16 +19,14 @@ def models_of(
     return session.scalars(query.order_by(Model.name).limit(limit)).all()
 
 
-def find_model(
-    session: Session, organization_id: uuid.UUID, project: str, name: str, *, lock: bool = False
-) -> Model:
+def find_model(session: Session, organization_id: uuid.UUID, project: str, name: str) -> Model:
     """Return a project's model by its name.
 
     Raises:
         UnknownModelError: The project has none of this name, or the organisation no such project.
     """
     query = _in_project(organization_id, project).where(Model.name == name)
-    found = session.scalars(query.with_for_update(of=Model) if lock else query).one_or_none()
+    found = session.scalars(query).one_or_none()
     if found is None:
         raise UnknownModelError(f"project {project!r} has no model {name!r}")
     return found
@@ -63,6 +61,18 @@ def importing(session: Session) -> Sequence[Model]:
 def unready(session: Session) -> Sequence[uuid.UUID]:
     """Return the ids of the models whose registration was begun or has failed."""
     return session.scalars(select(Model.id).where(Model.state != ModelState.READY.value)).all()
+
+
+def lock_with_jobs(session: Session, model: Model) -> None:
+    """Lock a model's jobs, then the model: in the order in which a job that is retried asks for them.
+
+    Raises:
+        UnknownModelError: It was removed meanwhile.
+    """
+    session.execute(select(Job.id).where(Job.model_id == model.id).order_by(Job.id).with_for_update())
+    if session.scalar(select(Model.id).where(Model.id == model.id).with_for_update()) is None:
+        raise UnknownModelError(f"the model {model.name!r} was removed meanwhile")
+    session.refresh(model)
 
 
 def is_in_use(session: Session, model_id: uuid.UUID) -> bool:

@@ -16,7 +16,7 @@ from backend.db.models import Artifact, ArtifactKind, Job, Model, ModelState
 from backend.errors import ApiError, NotFoundError
 from backend.events import EventKind, emit
 from backend.models.errors import ModelInUseError, ModelNameTakenError
-from backend.models.repository import importing, is_in_use, unready
+from backend.models.repository import importing, is_in_use, lock_with_jobs, unready
 from backend.models.sources import check_source, opened, public_name
 from backend.models.splitting import register
 from backend.organizations.repository import find_project
@@ -81,7 +81,9 @@ def remove(session: Session, model: Model, actor: Actor, *, now: datetime) -> No
 
     Raises:
         ModelInUseError: A job that has not ended needs it.
+        UnknownModelError: Somebody else removed it at the same moment.
     """
+    lock_with_jobs(session, model)
     if is_in_use(session, model.id):
         raise ModelInUseError(f"a job that has not ended needs the model {model.name!r}")
     names = _blob_names(model)

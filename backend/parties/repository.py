@@ -89,8 +89,10 @@ def newest_open_session(session: Session, kind: PartyKind, party_id: uuid.UUID) 
     return session.scalars(query.order_by(PartySession.last_seen_at.desc()).limit(1)).one_or_none()
 
 
-def online_workers(session: Session, settings: Settings, *, now: datetime) -> Sequence[Worker]:
-    """Return the workers whose process lives and has told what it can do, by name."""
+def online_workers(
+    session: Session, settings: Settings, organization_id: uuid.UUID, *, now: datetime
+) -> Sequence[Worker]:
+    """Return an organisation's workers whose process lives and has told what it can do, by name."""
     heard = now - timedelta(seconds=settings.party_silence_seconds)
     is_alive = (
         select(PartySession.id)
@@ -104,7 +106,10 @@ def online_workers(session: Session, settings: Settings, *, now: datetime) -> Se
         .exists()
     )
     query = select(Worker).where(
-        Worker.status == PartyStatus.ENROLLED, Worker.reported_at.is_not(None), is_alive
+        Worker.organization_id == organization_id,
+        Worker.status == PartyStatus.ENROLLED,
+        Worker.reported_at.is_not(None),
+        is_alive,
     )
     return session.scalars(query.order_by(Worker.name)).all()
 

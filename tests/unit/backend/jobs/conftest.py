@@ -6,16 +6,21 @@ from typing import Any
 
 import pytest
 
+from backend.audit.service import OPERATOR
 from backend.db.models import Model
 from backend.jobs.reconciler import reconcile
 from backend.organizations.repository import find_organization, find_project
+from backend.organizations.service import create_organization
+from backend.users.service import NewUser
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.errors import LinkError
+from splitlearn.identity import Invitation
 from splitlearn.planning import ModelManifest, TensorEntry, TensorFile
 from tests.unit.backend.conftest import Api, Clock, PartyProgram, World
 
 LAYERS = 4
 WIDTH = 8
+PASSWORD = "a-password-for-the-test"
 ATTEMPT = "ab" * 16
 OTHER_ATTEMPT = "cd" * 16
 CAPABILITIES = {
@@ -184,6 +189,29 @@ class Federation:
         token = self.programs["worker"].log_in()["token"]
         self.parties["worker"] = self.world.anybody.as_(token)
         self.parties["worker"].ok("PUT", "/worker/capabilities", CAPABILITIES)
+
+    def another_worker(self, name: str) -> Api:
+        """A second worker of the same organisation, online."""
+        token = self.world.enrolled(name, "worker").log_in()["token"]
+        worker = self.world.anybody.as_(token)
+        worker.ok("PUT", "/worker/capabilities", CAPABILITIES)
+        return worker
+
+    def foreign_worker(self, name: str = "foreign-gpu") -> Api:
+        """Another organisation's worker, online."""
+        answer = self.foreign_admin().ok("POST", "/workers/invitations", {"name": name})
+        program = PartyProgram(self.world.anybody, Invitation.parse(answer["invitation"]))
+        program.enrol()
+        worker = self.world.anybody.as_(program.log_in()["token"])
+        worker.ok("PUT", "/worker/capabilities", CAPABILITIES)
+        return worker
+
+    def foreign_admin(self) -> Api:
+        """The admin of another organisation, made by this call."""
+        new = NewUser("fremd", self.world.server.passwords.hash(PASSWORD))
+        with self.world.server.database.write() as session:
+            create_organization(session, name="elsewhere", admin=new, actor=OPERATOR, now=self.clock())
+        return self.world.sign_in("fremd", PASSWORD)
 
     def _lease(self, job_id: str) -> str:
         return f"/worker/leases/{job_id}/0"

@@ -16,7 +16,7 @@ class TestTable:
         assert {after for moves in MOVES.values() for after in moves} == set(JobState) - {JobState.SUBMITTED}
 
     def test_what_has_ended_can_only_be_retried(self) -> None:
-        assert all(MOVES[state] <= {JobState.QUEUED} for state in ENDED)
+        assert all(MOVES[state] <= {JobState.QUEUED, JobState.AWAITING_APPROVAL} for state in ENDED)
         assert not MOVES[JobState.COMPLETED]
 
     @pytest.mark.parametrize("state", set(JobState) - ENDED)

@@ -1,0 +1,46 @@
+"""Rounds that count, and those that a job went back before."""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.db.models import Artifact, Job, Round, RoundState
+
+
+def kept_rounds(session: Session, job: Job) -> list[int]:
+    """Return the committed rounds whose checkpoint stays in the store."""
+    query = (
+        select(Round.number)
+        .join(Artifact, Round.checkpoint_id == Artifact.id)
+        .where(Round.job_id == job.id, Round.state == RoundState.COMMITTED, Artifact.expires_at.is_(None))
+    )
+    return sorted(set(session.scalars(query).all()))
+
+
+def abandon_after(
+    session: Session, job: Job, number: int, *, now: datetime, replica: int | None = None
+) -> None:
+    """Let no round after this one count any more; their checkpoints expire.
+
+    Args:
+        session: The transaction.
+        job: Whose rounds.
+        number: The last round that counts.
+        now: The server's time.
+        replica: Of this one alone; None for all.
+    """
+    query = select(Round).where(Round.job_id == job.id, Round.number > number)
+    if replica is not None:
+        query = query.where(Round.replica == replica)
+    for row in session.scalars(query).all():
+        row.state, row.committed_at = RoundState.ABANDONED, None
+        drop_checkpoint(session, row, now=now)
+
+
+def drop_checkpoint(session: Session, row: Round, *, now: datetime) -> None:
+    """Let a round's checkpoint expire; another one, or none, takes its place."""
+    artifact = None if row.checkpoint_id is None else session.get(Artifact, row.checkpoint_id)
+    row.checkpoint_id = None
+    if artifact is not None:
+        artifact.expires_at = artifact.expires_at or now

@@ -1,0 +1,168 @@
+"""Each decision of the reconciler, from what is known of one job."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from backend.db.models import Approval, Desired, JobState
+from backend.jobs.decisions import (
+    Action,
+    Assign,
+    Dispatch,
+    Explain,
+    JobView,
+    LeaseView,
+    Move,
+    Reclaim,
+    SiloView,
+    decide,
+)
+from backend.jobs.state import ENDED, MOVES
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PATIENCE = timedelta(seconds=60)
+WAITED_TOO_LONG = NOW - PATIENCE - timedelta(seconds=1)
+APPROVED = SiloView("north", Approval.APPROVED, is_finished=False)
+FINISHED = SiloView("north", Approval.APPROVED, is_finished=True)
+WAITING = SiloView("south", Approval.WAITING, is_finished=False)
+REFUSED = SiloView("south", Approval.REFUSED, is_finished=False)
+LEASE = LeaseView("gpu-1", is_holder_alive=True, expires_at=NOW + timedelta(seconds=15), is_dispatched=True)
+
+
+def job(state: JobState, **changes: Any) -> JobView:
+    facts: dict[str, Any] = {
+        "desired": Desired.RUN,
+        "since": NOW,
+        "patience": PATIENCE,
+        "silos": (APPROVED,),
+        "lease": None,
+        **changes,
+    }
+    return JobView(state=state, **facts)
+
+
+def lease(**changes: Any) -> LeaseView:
+    facts = {name: getattr(LEASE, name) for name in LeaseView.__slots__}
+    return LeaseView(**{**facts, **changes})
+
+
+def outcome(view: JobView, *idle: str, online: int | None = None) -> tuple[Any, ...]:
+    """What is decided, without its sentences."""
+    action: Action | None = decide(view, idle, online=len(idle) if online is None else online, now=NOW)
+    match action:
+        case Move():
+            return (Move, action.state, action.why.code, action.why.who)
+        case Reclaim() | Explain():
+            return (type(action), action.why.code)
+        case Assign():
+            return (Assign, action.worker)
+        case _:
+            return (type(action),) if action is not None else (None,)
+
+
+NOTHING = (None,)
+CASES = {
+    "waits for an answer": (job(JobState.AWAITING_APPROVAL, silos=(APPROVED, WAITING)), NOTHING),
+    "all approved": (
+        job(JobState.AWAITING_APPROVAL),
+        (Move, JobState.QUEUED, "approved", "silos"),
+    ),
+    "one refused": (
+        job(JobState.AWAITING_APPROVAL, silos=(WAITING, REFUSED)),
+        (Move, JobState.FAILED, "refused", "south"),
+    ),
+    "no answer in time": (
+        job(JobState.AWAITING_APPROVAL, silos=(APPROVED, WAITING), since=WAITED_TOO_LONG),
+        (Move, JobState.FAILED, "no_answer", "south"),
+    ),
+    "the last moment of its patience": (
+        job(JobState.AWAITING_APPROVAL, silos=(WAITING,), since=NOW - PATIENCE),
+        NOTHING,
+    ),
+    "approved at last, late": (
+        job(JobState.AWAITING_APPROVAL, since=WAITED_TOO_LONG),
+        (Move, JobState.QUEUED, "approved", "silos"),
+    ),
+    "nobody holds the lease": (job(JobState.RUNNING), (Reclaim, "lease_gone")),
+    "holder gone": (
+        job(JobState.RUNNING, lease=lease(is_holder_alive=False)),
+        (Reclaim, "worker_gone"),
+    ),
+    "holder silent": (
+        job(JobState.RUNNING, lease=lease(expires_at=NOW - timedelta(seconds=1))),
+        (Reclaim, "lease_expired"),
+    ),
+    "holder at its last moment": (job(JobState.RUNNING, lease=lease(expires_at=NOW)), NOTHING),
+    "task not sent yet": (job(JobState.PREPARING, lease=lease(is_dispatched=False)), (Dispatch,)),
+    "task not sent, and too late": (
+        job(JobState.PREPARING, lease=lease(is_dispatched=False, is_holder_alive=False)),
+        (Reclaim, "worker_gone"),
+    ),
+    "all is well": (job(JobState.RUNNING, lease=LEASE), NOTHING),
+    "a running job to be paused is its worker's": (
+        job(JobState.RUNNING, lease=LEASE, desired=Desired.PAUSE),
+        NOTHING,
+    ),
+    "stays paused": (job(JobState.PAUSED, desired=Desired.PAUSE), NOTHING),
+    "paused after the wish was taken back": (
+        job(JobState.PAUSED),
+        (Move, JobState.QUEUED, "resumed", "control plane"),
+    ),
+    "one has no result yet": (job(JobState.FINISHING, silos=(FINISHED, APPROVED)), NOTHING),
+    "all have their results": (
+        job(JobState.FINISHING, silos=(FINISHED,)),
+        (Move, JobState.COMPLETED, "completed", "silos"),
+    ),
+    "one does not fetch its result": (
+        job(JobState.FINISHING, silos=(FINISHED, APPROVED), since=WAITED_TOO_LONG),
+        (Move, JobState.COMPLETED, "completed_without", "north"),
+    ),
+    "submitted in a transaction of its own": (job(JobState.SUBMITTED), NOTHING),
+}
+
+
+class TestDecide:
+    @pytest.mark.parametrize("case", CASES)
+    def test_is_as_the_table_says(self, case: str) -> None:
+        view, expected = CASES[case]
+        assert outcome(view) == expected
+
+    @pytest.mark.parametrize("state", set(JobState) - ENDED)
+    def test_a_cancellation_comes_first(self, state: JobState) -> None:
+        view = job(state, desired=Desired.CANCEL, silos=(REFUSED,), lease=LEASE)
+        assert outcome(view, "gpu-1") == (Move, JobState.CANCELLED, "cancelled", "control plane")
+
+    @pytest.mark.parametrize("case", CASES)
+    def test_every_move_is_in_the_table_of_states(self, case: str) -> None:
+        view, _ = CASES[case]
+        action = decide(view, (), online=0, now=NOW)
+        assert not isinstance(action, Move) or action.state in MOVES[view.state]
+
+    @pytest.mark.parametrize("case", CASES)
+    def test_every_reason_says_what_comes_next(self, case: str) -> None:
+        action = decide(CASES[case][0], (), online=0, now=NOW)
+        if isinstance(action, Move | Reclaim | Explain):
+            assert all((action.why.who, action.why.what, action.why.where, action.why.next))
+
+
+class TestPlace:
+    @pytest.mark.parametrize(
+        ("idle", "online", "last", "expected"),
+        [
+            ((), 0, None, (Explain, "no_worker")),
+            ((), 2, None, (Explain, "busy")),
+            ((), 2, "gpu-1", (Explain, "busy")),
+            (("gpu-1", "gpu-2"), 2, None, (Assign, "gpu-1")),
+            (("gpu-1", "gpu-2"), 2, "gpu-2", (Assign, "gpu-2")),
+            (("gpu-1",), 2, "gpu-2", (Assign, "gpu-1")),
+        ],
+    )
+    def test_prefers_who_had_it_last(
+        self, idle: tuple[str, ...], online: int, last: str | None, expected: tuple[Any, ...]
+    ) -> None:
+        assert outcome(job(JobState.QUEUED, last_worker=last), *idle, online=online) == expected
+
+    def test_a_pause_comes_before_a_worker(self) -> None:
+        view = job(JobState.QUEUED, desired=Desired.PAUSE)
+        assert outcome(view, "gpu-1") == (Move, JobState.PAUSED, "paused", "control plane")
