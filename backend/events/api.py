@@ -16,12 +16,12 @@ from backend.jobs.repository import find_job
 from backend.jobs.state import ENDED
 from backend.organizations.repository import find_project
 from backend.organizations.service import FIRST_NAME
-from backend.schemas import Name
+from backend.schemas import MAX_NUMBER, Name
 from backend.server import Server, ServerDep
 
 router = APIRouter(tags=["events"])
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)]
-After = Annotated[int | None, Query(ge=0, description="Only events after this number.")]
+After = Annotated[int | None, Query(ge=0, lt=MAX_NUMBER, description="Only events after this number.")]
 Follow = Annotated[bool, Query(description="False: end with the newest event.")]
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "Events, one by one."}
@@ -83,7 +83,8 @@ def watch_job(  # noqa: PLR0917 - FastAPI calls it by name
 def _begin(last_event_id: str | None, after: int | None) -> int:
     if last_event_id is None:
         return after or 0
-    if not last_event_id.isdecimal():
+    is_number = last_event_id.isascii() and last_event_id.isdecimal()
+    if not is_number or int(last_event_id) >= MAX_NUMBER:
         raise InvalidRequestError(f"Last-Event-ID: {last_event_id!r} is no number of an event")
     return int(last_event_id)
 

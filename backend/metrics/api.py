@@ -15,7 +15,7 @@ from backend.jobs.errors import UnknownJobError
 from backend.jobs.repository import find_job
 from backend.metrics import service
 from backend.parties.errors import SessionEndedError
-from backend.schemas import Answer, Page
+from backend.schemas import MAX_NUMBER, Answer, Page
 from backend.server import ServerDep
 from splitlearn.control_plane.schemas import MAX_METRICS, MetricsBody
 
@@ -55,7 +55,7 @@ def list_metrics(  # noqa: PLR0917 - FastAPI calls it by name
     job_id: uuid.UUID,
     party: Annotated[str | None, Query(max_length=80, description="For example silo:north.")] = None,
     name: Annotated[str | None, Query(max_length=64)] = None,
-    after: Annotated[int, Query(ge=0, description="``next`` of the page before.")] = 0,
+    after: Annotated[int, Query(ge=0, lt=MAX_NUMBER, description="``next`` of the page before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = MAX_METRICS,
 ) -> Page[MetricAnswer]:
     """List a job's numbers in the order in which they came; ``next`` goes on also after the last one."""

@@ -15,7 +15,7 @@ from splitlearn.control_plane.schemas import MetricPoint
 def keep(
     session: Session, job_id: uuid.UUID, party: str, points: Sequence[MetricPoint], *, now: datetime
 ) -> None:
-    """Keep a batch; of two with the same key the later one counts.
+    """Keep a batch; of two with the same key the later one counts. What is known already changes nothing.
 
     The job's row stays locked until the transaction ends, so that numbers become visible in order.
     """
@@ -46,7 +46,12 @@ def keep(
     insert = dialect.insert(table)
     replaced = {name: insert.excluded[name] for name in ("value", "number", "received_at")}
     keys = [column.name for column in table.primary_key]
-    session.execute(insert.on_conflict_do_update(index_elements=keys, set_=replaced), rows)
+    session.execute(
+        insert.on_conflict_do_update(
+            index_elements=keys, set_=replaced, where=table.c.value != insert.excluded.value
+        ),
+        rows,
+    )
 
 
 def find(

@@ -23,9 +23,7 @@ _gateway = HTTPBearer(auto_error=False, scheme_name="GatewayToken", description=
 def get_ticket(server: ServerDep, caller: Party, body: TicketBody) -> TicketAnswer:
     """Get leave to open one connection at the gateway, on your own side."""
     with server.database.read() as session:
-        return service.give_ticket(
-            session, server.settings, body, kind=caller.kind, party_id=caller.party_id, now=server.now()
-        )
+        return service.give_ticket(session, server.settings, body, caller=caller, now=server.now())
 
 
 @router.post("/standings", responses=documented(*EVERYWHERE, NotSignedInError))

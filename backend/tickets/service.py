@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.auth.callers import PartyCaller
 from backend.db.models import Job, JobSilo, Lease, Party, PartyKind, PartyStatus, Silo, Worker
 from backend.federation.service import federation_of
 from backend.federation.signer import ticket_key
@@ -23,8 +24,7 @@ def give_ticket(
     settings: Settings,
     body: TicketBody,
     *,
-    kind: PartyKind,
-    party_id: uuid.UUID,
+    caller: PartyCaller,
     now: datetime,
 ) -> TicketAnswer:
     """Give a party leave to open one connection on its own side of a current conversation.
@@ -36,13 +36,12 @@ def give_ticket(
     job_id = uuid.UUID(body.job)
     job, lease = session.get(Job, job_id), session.get(Lease, (job_id, body.replica))
     silo = _silo_in(session, job_id, body.silo)
-    is_own_side = silo is not None and (
-        silo.id == party_id if kind is PartyKind.SILO else lease is not None and lease.worker_id == party_id
-    )
-    if job is None or lease is None or silo is None or not is_own_side:
+    if job is None or lease is None or silo is None or not _is_own_side(caller, silo, lease):
         raise UnknownJobError(
             f"the caller has no part in a conversation of silo {body.silo!r} in job {body.job}"
         )
+    if caller.kind is PartyKind.WORKER and lease.worker_epoch != caller.epoch:
+        raise LeaseLostError("the lease was given to an earlier process of this worker")
     if lease.released_at is not None or lease.epoch != body.epoch or job.state not in HOSTED:
         raise LeaseLostError(
             f"the job is {job.state.value} at epoch {lease.epoch}, asked was for {body.epoch}"
@@ -50,7 +49,7 @@ def give_ticket(
     worker = session.get_one(Worker, lease.worker_id)
     ticket = issue_ticket(
         Conversation(body.job, body.replica, silo.name, worker.name, body.epoch),
-        role=Role.SILO if kind is PartyKind.SILO else Role.WORKER,
+        role=Role.SILO if caller.kind is PartyKind.SILO else Role.WORKER,
         now=now,
         seconds=settings.ticket_seconds,
         key=ticket_key(federation_of(session)),
@@ -58,6 +57,10 @@ def give_ticket(
     return TicketAnswer(
         ticket=ticket, gateway_url=settings.gateway_url, valid_seconds=float(settings.ticket_seconds)
     )
+
+
+def _is_own_side(caller: PartyCaller, silo: Silo, lease: Lease) -> bool:
+    return caller.party_id == (silo.id if caller.kind is PartyKind.SILO else lease.worker_id)
 
 
 def standings(session: Session, seats: Sequence[SeatDocument]) -> list[StandingDocument]:
