@@ -11,8 +11,21 @@ from splitlearn.simulation import exit_codes
 PAGE = Path(__file__).parents[3] / "docs" / "exit-codes.md"
 ROWS = {
     int(code): set(re.findall(r"`([a-z]+)`", words))
-    for code, words in re.findall(r"^\| (\d+) \| ?([^|]*) \|", PAGE.read_text(), flags=re.MULTILINE)
+    for code, words in re.findall(
+        r"^\| \[(\d+)\]\([^)]*\) \| ?([^|]*) \|", PAGE.read_text(), flags=re.MULTILINE
+    )
 }
+
+
+def test_every_code_has_a_page_of_its_own() -> None:
+    linked = re.findall(r"^\| \[(\d+)\]\(exit-codes/([^)]+)\) \|", PAGE.read_text(), flags=re.MULTILINE)
+    assert {int(code) for code, _ in linked} == ROWS.keys()
+    assert {name for _, name in linked} == {page.name for page in PAGE.with_suffix("").iterdir()}
+    for code, name in linked:
+        title = (PAGE.with_suffix("") / name).read_text().splitlines()[0]
+        words = title.removeprefix(f"# Exit code {code}: ")
+        assert words != title
+        assert all(word in words for word in ROWS[int(code)])
 
 
 def test_the_page_lists_every_error_of_the_tree() -> None:
