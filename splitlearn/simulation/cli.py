@@ -315,7 +315,7 @@ def demo(
 def main() -> None:
     """Run the command line and exit; an interruption before the command began is one sentence too."""
     try:
-        app()
+        app(prog_name="trunkline")
     except KeyboardInterrupt:
         typer.echo("Cancelled by Ctrl-C.", err=True)
         sys.exit(exit_codes.INTERRUPTED)
