@@ -10,7 +10,6 @@ from splitlearn.control_plane.connecting import gateway_connector
 from splitlearn.control_plane.models import fetch_manifest, fetch_model, manifest_digest
 from splitlearn.control_plane.schemas import ApprovalBody, BlobRef, FinishBody, MetricPoint, SiloLease
 from splitlearn.control_plane.state_folder import StateFolder
-from splitlearn.errors import TrunklineError
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.link import Connect
 from splitlearn.planning import Role
@@ -39,18 +38,15 @@ class PartyControl:
         digest = manifest_digest(spec.model)
         cut = spec.silos[spec.silo_index(self._silo)].cut
         manifest = await fetch_manifest(self._client, digest, self._models)
-        try:
-            path = await fetch_model(
-                self._client,
-                digest,
-                roles=(Role.BOTTOM, Role.TOP),
-                bottom_layers=cut.bottom_layers,
-                top_layers=cut.top_layers,
-                cache=self._models,
-                tokenizer=True,
-            )
-        except ExceptionGroup as group:  # of several downloads at once; the first says enough
-            raise _first(group) from group
+        path = await fetch_model(
+            self._client,
+            digest,
+            roles=(Role.BOTTOM, Role.TOP),
+            bottom_layers=cut.bottom_layers,
+            top_layers=cut.top_layers,
+            cache=self._models,
+            tokenizer=True,
+        )
         return FetchedModel(path, manifest.source)
 
     async def approve(self, body: ApprovalBody) -> None:
@@ -90,8 +86,3 @@ class PartyControl:
     def note_epoch(self, epoch: int) -> bool:
         """Keep an epoch that was seen; False where a higher one was."""
         return self._state.note_epoch(self._job_id, epoch)
-
-
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    errors = [error for error in group.exceptions if isinstance(error, TrunklineError)]
-    return errors[0] if errors else group

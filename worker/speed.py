@@ -27,4 +27,4 @@ def measure_trunk_tokens_per_second(device: torch.device) -> float:
 def _step(trunk: nn.Module, hidden_BTD: torch.Tensor) -> None:
     loss = trunk(hidden_BTD).sum()
     loss.backward()
-    float(loss)  # waits for the device
+    float(loss.detach())  # waits for the device
