@@ -1,0 +1,50 @@
+"""The page about what a silo tells the control plane is what the schema and the agent say."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from client_agent import reporting
+from client_agent.traffic_record import Crossed
+from client_agent.training_loop import peak_memory_bytes
+from splitlearn.control_plane import client
+from splitlearn.control_plane.catalogue import SAID, SILO_METRICS, catalogue
+from splitlearn.control_plane.schemas import Body
+from splitlearn.parties import Evaluated, StepDone
+from splitlearn.tasks import DataReport
+
+PAGE = Path(__file__).parents[3] / "docs" / "what-the-control-plane-learns.md"
+REPORT = DataReport(**dict.fromkeys(DataReport.__dataclass_fields__, 1))
+STEP = StepDone(
+    "a", round=1, step=2, loss=1.0, num_label_tokens=3, num_valid_tokens=4, applied=True, seconds=5.0
+)
+EVALUATED = Evaluated("a", round=1, loss=1.0, num_tokens=2, accuracy=0.5)
+
+
+def test_page_is_what_the_schema_says() -> None:
+    assert PAGE.read_text() == catalogue()
+
+
+@pytest.mark.parametrize("body", SAID, ids=lambda body: body.__name__)
+def test_every_field_is_described_and_no_other_is_taken(body: type[BaseModel]) -> None:
+    assert set(SAID[body]) == set(body.model_fields)
+    assert body.model_config["extra"] == "forbid"
+
+
+def test_every_body_that_a_silo_may_send_is_there() -> None:
+    sent_by_workers = {"CapabilitiesBody", "CommitBody", "ReleaseBody", "RenewBody"}
+    named = set(re.findall(r"\b[A-Z]\w+Body\b", Path(client.__file__).read_text()))
+    described = {body.__name__ for body in SAID if issubclass(body, Body)}
+    assert named - sent_by_workers <= described
+
+
+def test_the_agent_sends_exactly_these_numbers() -> None:
+    points = [
+        *reporting.points_of_report(REPORT),
+        *reporting.points_of_progress(STEP),
+        *reporting.points_of_progress(EVALUATED),
+        *reporting.points_of_round(1, {**Crossed().model_dump(), "peak_memory_bytes": peak_memory_bytes()}),
+    ]
+    assert {point.name for point in points} == set(SILO_METRICS)
