@@ -1,4 +1,4 @@
-"""What the API process does beside answering: reconciling jobs, registering models, sweeping."""
+"""What the API process does beside answering: reconciling jobs, registering models, sweeping, renewing."""
 
 import threading
 import time
@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI
 
 from backend.artifacts.retention import sweep
+from backend.federation.signer import ensure_keys
 from backend.jobs.dispatch import CeleryDispatcher
 from backend.jobs.reconciler import Reconciler
 from backend.models.service import import_pending
@@ -53,6 +54,13 @@ class Caretaker:
             return
         self._swept_at = time.monotonic()
         sweep(self._server.database, self._server.store, now=self._server.now())
+        _renew_keys(self._server)
+
+
+def _renew_keys(server: Server) -> None:
+    """Keep the spec-signer's certificate valid, however long this process runs."""
+    with server.database.write() as session:
+        ensure_keys(session, server.authority, days=server.settings.certificate_days, now=server.now())
 
 
 @asynccontextmanager

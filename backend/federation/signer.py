@@ -34,11 +34,16 @@ def ensure_keys(session: Session, authority: Authority, *, days: int, now: datet
         row.signer_certificate = issued.to_bytes()
 
 
-def spec_signer(row: Federation) -> Identity | None:
-    """Return who signs specifications; None while the offline root has not signed the key."""
+def spec_signer(row: Federation, *, now: datetime) -> Identity | None:
+    """Return who signs specifications; None while the offline root has not signed the key.
+
+    Raises:
+        IdentityError: The certificate has expired or was revoked: no silo would believe it.
+    """
     certificate = _certificate(row)
     if certificate is None or row.signer_key is None:
         return None
+    trust_of(row).verify(certificate, kind=CertificateKind.SPEC_SIGNER, name=SIGNER_NAME, now=now)
     return Identity(certificate, _key(row.signer_key))
 
 

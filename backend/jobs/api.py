@@ -53,6 +53,8 @@ _PLAN = (
 )
 _SUBMIT = (*_PLAN, NoSpecSignerError)
 _ONE = (*SIGNED_IN, UnknownJobError)
+_AFTER = "``next`` of the page before."
+After = Annotated[str | None, Query(max_length=100, description=_AFTER)]
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(*_SUBMIT))
@@ -80,7 +82,7 @@ def list_jobs(  # noqa: PLR0917 - FastAPI calls it by name
     state: JobState | None = None,
     name: Annotated[Name | None, Query()] = None,
     silo: Annotated[Name | None, Query()] = None,
-    after: Annotated[str | None, Query(max_length=100, description="``next`` of the page before.")] = None,
+    after: After = None,
 ) -> Page[JobAnswer]:
     """List your organisation's jobs, newest first."""
     limit = server.settings.max_page
@@ -95,7 +97,7 @@ def list_jobs(  # noqa: PLR0917 - FastAPI calls it by name
             limit=limit + 1,
         )
         items = [show(job) for job in rows[:limit]]
-    return Page(items=items, next=_cursor(items[-1]) if len(rows) > limit else None)
+    return Page(items=items, next=_cursor(items[-1].created_at, items[-1].id) if len(rows) > limit else None)
 
 
 @router.get("/{job_id}", responses=documented(*_ONE))
@@ -106,31 +108,47 @@ def show_job(server: ServerDep, caller: Reader, job_id: uuid.UUID) -> JobDetailA
 
 
 @router.get("/{job_id}/rounds", responses=documented(*_ONE))
-def list_rounds(server: ServerDep, caller: Reader, job_id: uuid.UUID) -> Page[RoundAnswer]:
-    """List a job's committed rounds."""
+def list_rounds(
+    server: ServerDep,
+    caller: Reader,
+    job_id: uuid.UUID,
+    after: Annotated[str, Query(pattern=r"^\d{1,9}\.\d{1,5}$", description=_AFTER)] = "0.0",
+) -> Page[RoundAnswer]:
+    """List a job's rounds by number, those too that it went back before."""
+    limit = server.settings.max_page
+    number, replica = map(int, after.split("."))
     with server.database.read() as session:
         find_job(session, job_id, caller.organization_id)
-        return Page(items=[RoundAnswer.model_validate(row) for row in rounds_of(session, job_id)])
+        rows = rounds_of(session, job_id, after=(number, replica), limit=limit + 1)
+    items = [RoundAnswer.model_validate(row) for row in rows[:limit]]
+    last = f"{items[-1].number}.{items[-1].replica}" if len(rows) > limit else None
+    return Page(items=items, next=last)
 
 
 @router.get("/{job_id}/artifacts", responses=documented(*_ONE))
-def list_artifacts(server: ServerDep, caller: Reader, job_id: uuid.UUID) -> Page[ArtifactAnswer]:
-    """List what a job has left in the store."""
+def list_artifacts(
+    server: ServerDep, caller: Reader, job_id: uuid.UUID, after: After = None
+) -> Page[ArtifactAnswer]:
+    """List what a job has left in the store, oldest first."""
+    limit = server.settings.max_page
     with server.database.read() as session:
         find_job(session, job_id, caller.organization_id)
-        return Page(
-            items=[
-                ArtifactAnswer(
-                    name=row.name,
-                    kind=row.kind.value,
-                    digest=row.digest.hex(),
-                    num_bytes=row.num_bytes,
-                    created_at=row.created_at,
-                    expires_at=row.expires_at,
-                )
-                for row in artifacts_of(session, job_id)
-            ]
-        )
+        rows = artifacts_of(session, job_id, after=_parse_cursor(after), limit=limit + 1)
+    last = rows[limit - 1] if len(rows) > limit else None
+    return Page(
+        items=[
+            ArtifactAnswer(
+                name=row.name,
+                kind=row.kind.value,
+                digest=row.digest.hex(),
+                num_bytes=row.num_bytes,
+                created_at=row.created_at,
+                expires_at=row.expires_at,
+            )
+            for row in rows[:limit]
+        ],
+        next=None if last is None else _cursor(last.created_at, last.id),
+    )
 
 
 @router.post("/{job_id}/cancel", responses=documented(*_ONE, JobOverError))
@@ -190,16 +208,16 @@ def _wish(
         return show_detail(session, job)
 
 
-def _cursor(job: JobAnswer) -> str:
-    return f"{job.created_at.isoformat()}_{job.id}"
+def _cursor(moment: datetime, row_id: uuid.UUID) -> str:
+    return f"{moment.isoformat()}_{row_id}"
 
 
 def _parse_cursor(text: str | None) -> tuple[datetime, uuid.UUID] | None:
     if text is None:
         return None
-    moment, _, job_id = text.rpartition("_")
+    moment, _, row_id = text.rpartition("_")
     try:
-        before = datetime.fromisoformat(moment.replace(" ", "+")), uuid.UUID(job_id)
+        before = datetime.fromisoformat(moment.replace(" ", "+")), uuid.UUID(row_id)
     except ValueError as error:
         raise InvalidRequestError(f"after: {text!r} is no next of a page") from error
     if before[0].tzinfo is None:

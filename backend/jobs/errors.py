@@ -33,7 +33,7 @@ class SpecRefusedError(ConflictError):
 
 
 class NoSpecSignerError(ConflictError):
-    """The offline root has not signed this server's key for specifications yet."""
+    """The offline root has not signed this server's key for specifications, or its word has ended."""
 
     code = "no_spec_signer"
     remedy = (

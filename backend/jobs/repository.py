@@ -126,10 +126,20 @@ def newest_commit(session: Session, job: Job, replica: int = 0) -> tuple[Round, 
     return None if found is None else (found[0], found[1])
 
 
-def rounds_of(session: Session, job_id: uuid.UUID) -> Sequence[Round]:
-    """Return a job's rounds in order."""
-    query = select(Round).where(Round.job_id == job_id).order_by(Round.number, Round.replica)
-    return session.scalars(query).all()
+def rounds_of(session: Session, job_id: uuid.UUID, *, after: tuple[int, int], limit: int) -> Sequence[Round]:
+    """Return a job's rounds by number and replica, from behind ``after`` on."""
+    number, replica = after
+    query = select(Round).where(
+        Round.job_id == job_id,
+        (Round.number > number) | ((Round.number == number) & (Round.replica > replica)),
+    )
+    return session.scalars(query.order_by(Round.number, Round.replica).limit(limit)).all()
+
+
+def last_committed(session: Session, job_id: uuid.UUID) -> int:
+    """Return the number of the last round that counts; 0 before the first."""
+    query = select(func.max(Round.number)).where(Round.job_id == job_id, Round.state == RoundState.COMMITTED)
+    return session.scalar(query) or 0
 
 
 def num_open_leases(session: Session, worker_id: uuid.UUID) -> int:
@@ -138,7 +148,14 @@ def num_open_leases(session: Session, worker_id: uuid.UUID) -> int:
     return session.scalar(query.where(Lease.worker_id == worker_id, Lease.released_at.is_(None))) or 0
 
 
-def artifacts_of(session: Session, job_id: uuid.UUID) -> Sequence[Artifact]:
-    """Return what a job has left in the store, oldest first."""
-    query = select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.created_at, Artifact.name)
-    return session.scalars(query).all()
+def artifacts_of(
+    session: Session, job_id: uuid.UUID, *, after: tuple[datetime, uuid.UUID] | None, limit: int
+) -> Sequence[Artifact]:
+    """Return what a job has left in the store, oldest first, from behind ``after`` on."""
+    query = select(Artifact).where(Artifact.job_id == job_id)
+    if after is not None:
+        moment, artifact_id = after
+        query = query.where(
+            (Artifact.created_at > moment) | ((Artifact.created_at == moment) & (Artifact.id > artifact_id))
+        )
+    return session.scalars(query.order_by(Artifact.created_at, Artifact.id).limit(limit)).all()

@@ -37,8 +37,8 @@ from backend.jobs.errors import (
 )
 from backend.jobs.moves import Why, move
 from backend.organizations.repository import find_project
-from splitlearn.errors import ModelError, SpecError, UnservedError
-from splitlearn.identity import sign_spec
+from splitlearn.errors import IdentityError, ModelError, SpecError, UnservedError
+from splitlearn.identity import Identity, sign_spec
 from splitlearn.planning import ModelManifest
 from splitlearn.spec import JobSpec, SiloSpec
 
@@ -166,9 +166,7 @@ def _silo(session: Session, part: SiloSpec, spec: JobSpec, organization_id: uuid
 
 
 def _add(session: Session, checked: Checked, project: Project, asked: Submission, *, now: datetime) -> Job:
-    signer = spec_signer(federation_of(session))
-    if signer is None:
-        raise NoSpecSignerError("the federation root has not signed this server's key for specifications yet")
+    signer = _signer(session, now=now)
     spec_bytes = checked.spec.canonical_bytes()
     job = Job(
         id=uuid.uuid4(),
@@ -205,6 +203,18 @@ def _add(session: Session, checked: Checked, project: Project, asked: Submission
         details=details,
     )
     return job
+
+
+def _signer(session: Session, *, now: datetime) -> Identity:
+    try:
+        signer = spec_signer(federation_of(session), now=now)
+    except IdentityError as error:
+        raise NoSpecSignerError(
+            f"this server may not sign specifications any more: {error.message}"
+        ) from error
+    if signer is None:
+        raise NoSpecSignerError("the federation root has not signed this server's key for specifications yet")
+    return signer
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

@@ -4,8 +4,8 @@ import json
 
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job, JobSilo, RoundState, Silo
-from backend.jobs.repository import find_lease, rounds_of, silos_of, worker_of
+from backend.db.models import Job, JobSilo, Silo
+from backend.jobs.repository import find_lease, last_committed, silos_of, worker_of
 from backend.jobs.schemas import (
     JobAnswer,
     JobDetailAnswer,
@@ -32,13 +32,12 @@ def show(job: Job) -> JobAnswer:
 
 def show_detail(session: Session, job: Job) -> JobDetailAnswer:
     """Return a job, whole."""
-    committed = [row.number for row in rounds_of(session, job.id) if row.state is RoundState.COMMITTED]
     return JobDetailAnswer(
         **show(job).model_dump(),
         spec=json.loads(job.spec_bytes),
         spec_digest=job.spec_digest.hex(),
         silos=[_show_silo(part, silo) for part, silo in silos_of(session, job.id)],
-        rounds_committed=max(committed, default=0),
+        rounds_committed=last_committed(session, job.id),
         lease=_lease(session, job),
     )
 

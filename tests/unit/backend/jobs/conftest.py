@@ -1,7 +1,9 @@
 """A control plane with a model, silos, a worker and a job; the parties' words are sent as they would be."""
 
+import base64
 import hashlib
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from backend.organizations.service import create_organization
 from backend.users.service import NewUser
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.errors import LinkError
-from splitlearn.identity import Invitation
+from splitlearn.identity import CertificateKind, FederationRoot, Invitation, PublicKey
 from splitlearn.planning import ModelManifest, TensorEntry, TensorFile
 from tests.unit.backend.conftest import Api, Clock, PartyProgram, World
 
@@ -241,14 +243,34 @@ def add_model(world: World) -> None:
         )
 
 
-def build_federation(world: World) -> Federation:
-    """Register the model, enrol the parties, announce the data."""
+def signed_by(root: FederationRoot, world: World, request: dict[str, Any], **changes: Any) -> str:
+    """The certificate that a person with the offline root makes of a request."""
+    asked = {**request, **changes}
+    certificate = root.issue(
+        PublicKey(base64.b64decode(asked["public_key"])),
+        kind=CertificateKind(asked["kind"]),
+        name=asked["name"],
+        not_before=world.clock(),
+        not_after=world.clock() + timedelta(days=30),
+    )
+    return base64.b64encode(certificate.to_bytes()).decode()
+
+
+def build_federation(world: World, *, root: FederationRoot | None = None) -> Federation:
+    """Register the model, enrol the parties, announce the data.
+
+    Args:
+        world: The control plane.
+        root: Its root, if that is offline.
+    """
     add_model(world)
-    programs = {
-        "north": world.enrolled("north"),
-        "south": world.enrolled("south"),
-        "worker": world.enrolled("worker", "worker"),
-    }
+    programs = {}
+    for name, kind in (("north", "silo"), ("south", "silo"), ("worker", "worker")):
+        programs[name] = world.enrolled(name, kind)
+        if root is not None:
+            request = world.admin.ok("GET", f"/{kind}s/{name}/certificate-request")
+            body = {"certificate": signed_by(root, world, request)}
+            world.admin.ok("PUT", f"/{kind}s/{name}/certificate", body)
     parties = {name: world.anybody.as_(program.log_in()["token"]) for name, program in programs.items()}
     announced = {"name": "notes", "task": "causal-lm", "num_rows": 7, "schema_digest": "00" * 32}
     for silo in ("north", "south"):
