@@ -127,7 +127,8 @@ def _user_with(permission: Permission) -> Callable[[Caller], UserCaller]:
             raise ForbiddenError(f"{caller.kind.value}s may not do this; it is for users")
         if permission not in caller.permissions:
             raise ForbiddenError(
-                f"{caller.name!r} ({caller.role.value}) lacks the permission {permission.value!r} here"
+                f"{caller.name!r} ({caller.role.value}) lacks the permission {permission.value!r} here, "
+                "or this token does not pass it on"
             )
         return caller
 

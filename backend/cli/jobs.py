@@ -11,7 +11,7 @@ import typer
 
 from backend.cli.options import EPILOG_REMOTE, AsJson, group
 from backend.cli.output import REFUSED_EXIT_CODE, CommandError, show, show_rows
-from backend.cli.remote import ClientSettings, Remote
+from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import JobState
 from splitlearn.spec import MAX_SPEC_BYTES
 
@@ -70,7 +70,7 @@ def list_all(
 @app.command("show", epilog="Example: trunkline jobs show ID --json")
 def show_one(job: Job, *, as_json: AsJson = False) -> None:
     """Show one job: its state and why, its silos, who hosts the trunk."""
-    found = _remote().call("GET", f"/jobs/{job}")
+    found = _remote().call("GET", path("jobs", job))
     if as_json:
         show(found, as_json=True)
         return
@@ -91,7 +91,7 @@ def watch(job: Job, *, as_json: AsJson = False) -> None:
 @app.command("logs", epilog="Example: trunkline jobs logs ID")
 def logs(job: Job, *, as_json: AsJson = False) -> None:
     """Print what has happened in a job so far."""
-    for event in _remote().events(f"/jobs/{job}/events?follow=false"):
+    for event in _remote().events(f"{path('jobs', job, 'events')}?follow=false"):
         _print_event(event, as_json=as_json)
 
 
@@ -142,7 +142,7 @@ def _remote() -> Remote:
 
 
 def _wish(job: str, word: str, body: object = None, *, as_json: bool) -> None:
-    found = _remote().call("POST", f"/jobs/{job}/{word}", body)
+    found = _remote().call("POST", path("jobs", job, word), body)
     show(found, as_json=as_json, text=f"{found['id']}  {_state(found)}")
 
 
@@ -151,7 +151,7 @@ def _follow(job: str, *, as_json: bool) -> None:
     number, state = 0, ""
     while state not in _ENDED:
         # The stream ends with the job, and also where the control plane is stopped.
-        for event in remote.events(f"/jobs/{job}/events", after=number):
+        for event in remote.events(path("jobs", job, "events"), after=number):
             number = event["number"]
             _print_event(event, as_json=as_json)
             state = event["to"] if event["kind"] == "job_state" else state

@@ -24,6 +24,8 @@ from backend.db.models import PartyKind
 app = typer.Typer(
     name="trunkline",
     help="Organisations that may not share their data fine-tune one large language model together.",
+    epilog="Completion by the Tab key in bash, zsh or fish: trunkline --install-completion. "
+    "Exit codes: docs/exit-codes.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

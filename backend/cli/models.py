@@ -2,12 +2,13 @@
 
 import time
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
 from backend.cli.options import EPILOG_REMOTE, AsJson, group
 from backend.cli.output import CommandError, show, show_rows
-from backend.cli.remote import ClientSettings, Remote
+from backend.cli.remote import ClientSettings, Remote, path
 from backend.organizations.service import FIRST_NAME
 
 app = group("models", f"Register, list and remove models. {EPILOG_REMOTE}")
@@ -41,19 +42,28 @@ def add(
 @app.command("list", epilog="Example: trunkline models list --json")
 def list_all(*, project: Project = FIRST_NAME, as_json: AsJson = False) -> None:
     """List the models with their state."""
-    show_rows(list(Remote(ClientSettings()).rows(f"/models?project={project}")), _COLUMNS, as_json=as_json)
+    show_rows(
+        list(Remote(ClientSettings()).rows(f"/models?{urlencode({'project': project})}")),
+        _COLUMNS,
+        as_json=as_json,
+    )
 
 
 @app.command("show", epilog="Example: trunkline models show smol")
 def show_one(name: ModelName, *, project: Project = FIRST_NAME, as_json: AsJson = False) -> None:
     """Show one model; digest is what NAME@sha256:DIGEST in a job pins."""
-    show(Remote(ClientSettings()).call("GET", f"/models/{name}?project={project}"), as_json=as_json)
+    show(Remote(ClientSettings()).call("GET", _path(name, project)), as_json=as_json)
 
 
 @app.command("remove", epilog="Example: trunkline models remove smol")
-def remove(name: ModelName, *, project: Project = FIRST_NAME) -> None:
+def remove(name: ModelName, *, project: Project = FIRST_NAME, as_json: AsJson = False) -> None:
     """Remove a model that no job needs any more."""
-    Remote(ClientSettings()).call("DELETE", f"/models/{name}?project={project}")
+    Remote(ClientSettings()).call("DELETE", _path(name, project))
+    show({"removed": name}, as_json=as_json)
+
+
+def _path(name: str, project: str) -> str:
+    return f"{path('models', name)}?{urlencode({'project': project})}"
 
 
 def _settled(remote: Remote, name: str, project: str) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def _settled(remote: Remote, name: str, project: str) -> dict[str, Any]:
         CommandError: Its registration failed.
     """
     while True:
-        model: dict[str, Any] = remote.call("GET", f"/models/{name}?project={project}")
+        model: dict[str, Any] = remote.call("GET", _path(name, project))
         if model["state"] == "failed":
             raise CommandError(
                 f"the model {name!r} was not registered: {model['state_reason']}",

@@ -15,7 +15,9 @@ from backend.cli.remote import ClientSettings, Remote
 from backend.db import Database, check_schema, upgrade
 from backend.db.schema import current_revision
 from backend.settings import Settings
+from splitlearn.errors import StorageError
 from splitlearn.identity import is_name
+from splitlearn.processes import refuse_used_port
 
 if TYPE_CHECKING:
     from backend.bootstrap import FirstAdmin
@@ -72,7 +74,7 @@ def add_organization(
 
 
 def api() -> None:
-    """Start the control plane's API; Ctrl-C stops it."""
+    """Start the control plane's API; Ctrl-C stops it. Settings: TRUNKLINE_..., see docs/control-plane.md."""
     import uvicorn  # noqa: PLC0415 - see the module's docstring
 
     from backend.app import create_app  # noqa: PLC0415
@@ -80,6 +82,7 @@ def api() -> None:
     from backend.bootstrap import start  # noqa: PLC0415
 
     settings = Settings()
+    refuse_used_port(settings.host, settings.port, flag="TRUNKLINE_PORT")
     server, first = start(settings)
     _announce(first)
     _say_where(server)
@@ -117,7 +120,12 @@ def gateway(
 
 
 def _database(settings: Settings) -> Database:
-    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(
+            f"the folder {settings.state_dir} cannot be made: {error.strerror}; correct TRUNKLINE_STATE_DIR"
+        ) from error
     return Database(settings.resolved_database_url)
 
 

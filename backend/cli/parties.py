@@ -6,7 +6,7 @@ import typer
 
 from backend.cli.options import EPILOG_REMOTE, AsJson, group
 from backend.cli.output import show, show_rows
-from backend.cli.remote import ClientSettings, Remote
+from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import PartyKind
 
 Name = Annotated[str, typer.Argument(help="Its name, unique in the federation.")]
@@ -46,7 +46,7 @@ def _add_list(app: typer.Typer, word: str) -> None:
     @app.command("request", epilog=f"Example: trunkline {word} request north > north.json")
     def show_request(name: Name) -> None:
         """Print the request that an offline root signs."""
-        answer = Remote(ClientSettings()).call("GET", f"/{word}/{name}/certificate-request")
+        answer = Remote(ClientSettings()).call("GET", path(word, name, "certificate-request"))
         show(answer, as_json=True)
 
 
@@ -54,4 +54,4 @@ def _add_revoke(app: typer.Typer, word: str) -> None:
     @app.command("revoke", epilog=f"Example: trunkline {word} revoke north")
     def revoke(name: Name, *, as_json: AsJson = False) -> None:
         """Revoke one at once: its sessions end, and it cannot log in again."""
-        show(Remote(ClientSettings()).call("POST", f"/{word}/{name}/revoke"), as_json=as_json)
+        show(Remote(ClientSettings()).call("POST", path(word, name, "revoke")), as_json=as_json)

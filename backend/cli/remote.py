@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx2
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app_prefix import API_PREFIX
-from backend.cli.output import CommandError
+from backend.cli.output import USAGE_EXIT_CODE, CommandError
 
 _TIMEOUT_SECONDS = 30.0
 _QUIET_SECONDS = 60.0  # a stream says that it lives every 15
@@ -32,12 +33,22 @@ class Remote:
 
     Args:
         settings: Address and token.
+
+    Raises:
+        CommandError: The address or the token is none.
     """
 
     def __init__(self, settings: ClientSettings) -> None:
-        headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"} if settings.token else {}
-        self._url = settings.url.rstrip("/")
-        self._client = httpx2.Client(headers=headers, timeout=_TIMEOUT_SECONDS)
+        token = settings.token.get_secret_value().strip() if settings.token else ""
+        if not (token.isascii() and token.isprintable()):
+            raise CommandError(
+                "TRUNKLINE_TOKEN holds characters that no token has", exit_code=USAGE_EXIT_CODE
+            )
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._url = _address(settings.url)
+        # A connection is closed with its answer: a command asks once or twice, and nobody closes a client.
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._client = httpx2.Client(headers=headers, timeout=_TIMEOUT_SECONDS, limits=limits)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Return the answer's JSON, or None when it has none.
@@ -49,9 +60,14 @@ class Remote:
             response = self._client.request(method, self._url + API_PREFIX + path, json=body)
         except httpx2.HTTPError as error:
             raise self._unreached(error) from error
-        if response.is_success:
+        if not response.is_success:
+            raise _refusal(response)
+        try:
             return response.json() if response.content else None
-        raise _refusal(response)
+        except ValueError as error:
+            raise CommandError(
+                f"what answers at {self._url} is no control plane", remedy="set TRUNKLINE_URL to its address"
+            ) from error
 
     def _unreached(self, error: Exception) -> CommandError:
         return CommandError(
@@ -106,11 +122,30 @@ class Remote:
         after: str | None = None
         while True:
             between = "&" if "?" in path else "?"
-            page = self.call("GET", path if after is None else f"{path}{between}after={after}")
+            query = "" if after is None else f"{between}{urlencode({'after': after})}"
+            page = self.call("GET", path + query)
             yield from page["items"]
             after = page["next"]
             if after is None:
                 return
+
+
+def path(*parts: str) -> str:
+    """Return a route of these parts, of which each may be anything that was typed."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def _address(text: str) -> str:
+    try:
+        parsed = httpx2.URL(text)
+        is_address = parsed.scheme in {"http", "https"} and bool(parsed.host)
+    except httpx2.InvalidURL:
+        is_address = False
+    if not is_address:
+        raise CommandError(
+            f"TRUNKLINE_URL {text[:200]!r} is not http(s)://host[:port]", exit_code=USAGE_EXIT_CODE
+        )
+    return text.rstrip("/")
 
 
 def _refusal(response: httpx2.Response) -> CommandError:

@@ -4,15 +4,15 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from backend.cli.options import AsJson, group
 from backend.cli.output import CommandError, show
 from backend.encoding import from_base64, to_base64
-from backend.parties.schemas import RequestFile
+from backend.schemas import Base64, Name
 from splitlearn.errors import StorageError
 from splitlearn.identity import Certificate, CertificateKind, FederationRoot, PublicKey, RevocationList
 
@@ -38,18 +38,26 @@ def init(*, root: RootFile = Path("root.key"), as_json: AsJson = False) -> None:
 
 @app.command("sign", epilog="Example: trunkline root sign north.json --root root.key --out north.certificate")
 def sign(
-    request: Annotated[Path, typer.Argument(help="What GET /silos/NAME/certificate-request answered.")],
+    request: Annotated[
+        Path,
+        typer.Argument(
+            help="What trunkline silos request NAME printed, or GET /federation/spec-signer answered."
+        ),
+    ],
     *,
     root: RootFile = Path("root.key"),
     days: Annotated[int, typer.Option(min=1, max=3650, help="Validity.")] = 365,
     out: Out = None,
 ) -> None:
-    """Sign a certificate for a silo or worker whose request you have checked with its people."""
+    """Sign a certificate for a silo, a worker or the server, whose request you have checked with its people.
+
+    The server's own (spec-signer) lets it vouch for job specifications; without it no job can be submitted.
+    """
     asked = _read_request(request)
     now = datetime.now(tz=UTC)
     certificate = FederationRoot.load(root).issue(
         PublicKey(from_base64(asked.public_key, field="public_key")),
-        kind=CertificateKind(asked.kind.value),
+        kind=asked.kind,
         name=asked.name,
         not_before=now,
         not_after=now + timedelta(days=days),
@@ -110,9 +118,18 @@ def _lines(facts: dict[str, str]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in facts.items())
 
 
-def _read_request(path: Path) -> RequestFile:
+class _Request(BaseModel):
+    """What silos, workers and the server ask to be signed; see ``RequestFile`` and ``SpecSignerAnswer``."""
+
+    format: Literal["trunkline/certificate-request/v1"]
+    kind: CertificateKind
+    name: Name
+    public_key: Base64
+
+
+def _read_request(path: Path) -> _Request:
     try:
-        return RequestFile.model_validate(_read_json(path))
+        return _Request.model_validate(_read_json(path))
     except ValidationError as error:
         raise CommandError(f"{path} is no certificate request", exit_code=2) from error
 

@@ -6,7 +6,7 @@ import typer
 
 from backend.cli.options import EPILOG_REMOTE, AsJson, group
 from backend.cli.output import show, show_rows
-from backend.cli.remote import ClientSettings, Remote
+from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import Role
 
 users = group("users", f"Your organisation's users. {EPILOG_REMOTE}")
@@ -36,25 +36,25 @@ def add_user(
 @users.command("set-role", epilog="Example: trunkline users set-role rosa auditor")
 def set_role(name: UserName, role: Role, *, as_json: AsJson = False) -> None:
     """Change what a user may do."""
-    show(Remote(ClientSettings()).call("PATCH", f"/users/{name}", {"role": role.value}), as_json=as_json)
+    show(Remote(ClientSettings()).call("PATCH", path("users", name), {"role": role.value}), as_json=as_json)
 
 
 @users.command("disable", epilog="Example: trunkline users disable rosa")
 def disable(name: UserName, *, as_json: AsJson = False) -> None:
     """Shut a user out: sign-ins and tokens end at once."""
-    show(Remote(ClientSettings()).call("PATCH", f"/users/{name}", {"disabled": True}), as_json=as_json)
+    show(Remote(ClientSettings()).call("PATCH", path("users", name), {"disabled": True}), as_json=as_json)
 
 
 @users.command("enable", epilog="Example: trunkline users enable rosa")
 def enable(name: UserName, *, as_json: AsJson = False) -> None:
     """Let a user in again."""
-    show(Remote(ClientSettings()).call("PATCH", f"/users/{name}", {"disabled": False}), as_json=as_json)
+    show(Remote(ClientSettings()).call("PATCH", path("users", name), {"disabled": False}), as_json=as_json)
 
 
 @users.command("reset-password", epilog="Example: trunkline users reset-password rosa")
 def reset_password(name: UserName, *, as_json: AsJson = False) -> None:
     """Give a user a new password, shown this once."""
-    show(Remote(ClientSettings()).call("POST", f"/users/{name}/password"), as_json=as_json)
+    show(Remote(ClientSettings()).call("POST", path("users", name, "password")), as_json=as_json)
 
 
 @tokens.command("sign-in", epilog="Example: export TRUNKLINE_TOKEN=$(trunkline tokens sign-in admin)")
@@ -92,6 +92,9 @@ def add_token(
 
 
 @tokens.command("revoke", epilog="Example: trunkline tokens revoke 6d4b...")
-def revoke_token(token_id: Annotated[str, typer.Argument(help="Its id, from the list.")]) -> None:
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(help="Its id, from the list.")], *, as_json: AsJson = False
+) -> None:
     """Revoke an API token at once."""
-    Remote(ClientSettings()).call("DELETE", f"/tokens/{token_id}")
+    Remote(ClientSettings()).call("DELETE", path("tokens", token_id))
+    show({"revoked": token_id}, as_json=as_json)

@@ -22,7 +22,15 @@ class SchemaVersionError(StorageError):
 
 
 def upgrade(database: Database, *, revision: str = "head") -> None:
-    """Bring the database to a revision, by default this code's newest, in one transaction."""
+    """Bring the database to a revision, by default this code's newest, in one transaction.
+
+    Raises:
+        SchemaVersionError: It is ahead of this code.
+        StorageError: It cannot be reached.
+    """
+    found = current_revision(database)
+    if found is not None:
+        _refuse_unknown(found)
     _run(database, lambda config: command.upgrade(config, revision))
 
 
@@ -47,21 +55,25 @@ def check_schema(database: Database) -> None:
         SchemaVersionError: Behind or ahead; the message says what to do.
         StorageError: The database cannot be reached.
     """
-    script = ScriptDirectory.from_config(_config())
-    wanted = script.get_current_head()
+    wanted = ScriptDirectory.from_config(_config()).get_current_head()
     found = current_revision(database)
     if found == wanted:
         return
-    known = {revision.revision for revision in script.walk_revisions()}
-    if found is None or found in known:
-        raise SchemaVersionError(
-            f"the database is at revision {found or 'none'}, this version needs {wanted}; "
-            "stop the server, make a backup, and run: trunkline db upgrade"
-        )
+    if found is not None:
+        _refuse_unknown(found)
     raise SchemaVersionError(
-        f"the database is at revision {found}, which this version does not know (it ends at {wanted}); "
-        "it was upgraded by a newer version: install that version again"
+        f"the database is at revision {found or 'none'}, this version needs {wanted}; "
+        "stop the server, make a backup, and run: trunkline db upgrade"
     )
+
+
+def _refuse_unknown(found: str) -> None:
+    script = ScriptDirectory.from_config(_config())
+    if found not in {revision.revision for revision in script.walk_revisions()}:
+        raise SchemaVersionError(
+            f"the database is at revision {found}, which this version does not know (it ends at "
+            f"{script.get_current_head()}); it was upgraded by a newer version: install that version again"
+        )
 
 
 def current_revision(database: Database) -> str | None:

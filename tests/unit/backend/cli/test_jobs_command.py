@@ -1,0 +1,209 @@
+"""``trunkline jobs``: what people type, what they read, and how a script learns the outcome."""
+
+import io
+import json
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.unit.backend.cli.conftest import Terminal
+from tests.unit.backend.jobs.conftest import Federation
+
+
+@pytest.fixture
+def spec(federation: Federation, tmp_path: Path) -> str:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(federation.spec()))
+    return str(path)
+
+
+class TestSubmit:
+    def test_tells_id_state_and_what_comes_next(
+        self, admin: Terminal, federation: Federation, spec: str
+    ) -> None:
+        job_id = admin("jobs", "submit", spec, "--json").json["id"]
+        assert federation.state(job_id)[0] == "awaiting_approval"
+        text = admin("jobs", "submit", spec)
+        assert "awaiting_approval: silos north, south were asked; next: each agent checks" in text.out
+
+    def test_reads_standard_input(self, admin: Terminal, federation: Federation) -> None:
+        admin.patch.setattr(sys, "stdin", io.StringIO(json.dumps(federation.spec(name="piped"))))
+        assert admin("jobs", "submit", "-", "--json").json["name"] == "piped"
+
+    def test_plans_without_submitting(self, admin: Terminal, federation: Federation, spec: str) -> None:
+        assert admin("jobs", "plan", spec, "--json").json["workers"] == ["worker"]
+        text = admin("jobs", "plan", spec).out
+        assert "wire_bytes_per_token" in text
+        assert "trunk" in text
+        assert federation.world.admin.ok("GET", "/jobs")["items"] == []
+
+
+class TestRefusals:
+    def test_of_a_specification_name_field_and_remedy(
+        self, admin: Terminal, federation: Federation, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "wrong.json"
+        for changes, sentence in (
+            ({"silos": [{"name": "north", "dataset": "secrets"}]}, "no data set 'secrets'"),
+            ({"ronuds": 1}, "ronuds"),
+            ({"schedule": "auto"}, "not served yet"),
+        ):
+            path.write_text(json.dumps(federation.spec(**changes)))
+            ended = admin("jobs", "submit", str(path))
+            assert (ended.exit_code, ended.out, sentence in ended.err) == (12, "", True), ended.err
+            assert len(ended.err.splitlines()) >= 2, "the remedy"
+
+    def test_of_a_file_are_usage_errors(self, admin: Terminal, tmp_path: Path) -> None:
+        path = tmp_path / "spec"
+        for content, sentence in ((b"{", "is no JSON"), (b"[]", "no JSON object"), (b"\xff", "cannot read")):
+            path.write_bytes(content)
+            ended = admin("jobs", "submit", str(path))
+            assert (ended.exit_code, sentence in ended.err, ended.out) == (2, True, ""), ended.err
+        assert admin("jobs", "submit", str(tmp_path / "absent")).exit_code == 2
+
+    def test_of_what_is_no_job(self, admin: Terminal) -> None:
+        for word in ("00000000-0000-0000-0000-000000000000", "x", "../users", "a/b?c", "ä", ""):
+            for command in ("show", "cancel", "logs", "watch"):
+                ended = admin("jobs", command, word)
+                assert (ended.exit_code, ended.out) == (12, ""), (command, word, ended)
+                assert ended.err.startswith("trunkline: "), (command, word)
+
+    def test_without_a_token_say_how_to_get_one(self, admin: Terminal) -> None:
+        admin.patch.delenv("TRUNKLINE_TOKEN")
+        ended = admin("jobs", "list")
+        assert (ended.exit_code, "sign in" in ended.err) == (12, True)
+
+    def test_of_an_address_say_how_to_start_or_set_it(self, admin: Terminal) -> None:
+        for url, exit_code in (
+            ("http://127.0.0.1:1", 12),
+            ("localhost:8470", 2),
+            ("http://[::1", 2),
+            ("http://host:port", 2),
+            ("nothing", 2),
+            ("http://", 2),
+        ):
+            admin.patch.setenv("TRUNKLINE_URL", url)
+            for command in (("jobs", "list"), ("jobs", "logs", "x")):
+                ended = admin(*command)
+                assert (ended.exit_code, ended.out) == (exit_code, ""), (url, ended)
+                assert "TRUNKLINE_URL" in ended.err
+
+    def test_of_a_token_that_is_none_are_usage_errors(self, admin: Terminal) -> None:
+        admin.patch.setenv("TRUNKLINE_TOKEN", "tke_ä")
+        assert admin("jobs", "list").exit_code == 2
+
+    def test_of_who_answers_there_but_is_no_control_plane(self, admin: Terminal) -> None:
+        class Elsewhere:
+            is_success, content, status_code = True, b"<html>", 200
+
+            def json(self) -> object:
+                raise ValueError
+
+        admin.patch.setattr("httpx2.Client.request", lambda *_args, **_how: Elsewhere())
+        ended = admin("jobs", "list")
+        assert (ended.exit_code, "no control plane" in ended.err) == (12, True)
+
+
+class TestLook:
+    def test_lists_and_filters(self, admin: Terminal, federation: Federation) -> None:
+        first = federation.submit(name="first")
+        federation.clock.advance(seconds=1)
+        second = federation.submit(name="second")
+        assert [row["id"] for row in admin("jobs", "list", "--json").json] == [second, first]
+        assert [row["id"] for row in admin("jobs", "list", "--name", "first", "--json").json] == [first]
+        assert admin("jobs", "list", "--state", "running", "--json").json == []
+        text = admin("jobs", "list", "--silo", "north").out
+        assert first in text
+        assert second in text
+
+    def test_lists_all_pages(self, admin: Terminal, federation: Federation) -> None:
+        server = federation.world.server
+        object.__setattr__(server, "settings", server.settings.model_copy(update={"max_page": 2}))
+        submitted = {federation.submit() for _ in range(5)}
+        assert {row["id"] for row in admin("jobs", "list", "--json").json} == submitted
+
+    def test_an_unknown_state_is_a_usage_error(self, admin: Terminal) -> None:
+        ended = admin("jobs", "list", "--state", "lost")
+        assert (ended.exit_code, ended.out) == (2, "")
+
+    def test_shows_one(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.running()
+        assert admin("jobs", "show", job_id, "--json").json["lease"]["worker"] == "worker"
+        text = admin("jobs", "show", job_id).out
+        assert "hosted by: worker, epoch 1, round 1" in text
+        assert "approved" in text
+
+    def test_prints_what_has_happened_and_ends(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.running()
+        lines = admin("jobs", "logs", job_id, "--json")
+        events = [json.loads(line) for line in lines.out.splitlines()]
+        assert (lines.exit_code, events[0]["kind"], events[-1]["to"]) == (0, "job_submitted", "running")
+        text = admin("jobs", "logs", job_id).out
+        assert "job_state  running: worker trains the trunk (round 1); next: rounds are committed" in text
+
+
+class TestWishes:
+    def test_are_granted(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.running()
+        assert admin("jobs", "pause", job_id, "--json").json["desired"] == "pause"
+        assert admin("jobs", "resume", job_id, "--json").json["desired"] == "run"
+        assert job_id in admin("jobs", "cancel", job_id).out
+        federation.look()
+        assert admin("jobs", "retry", job_id, "--round", "0", "--json").json["state"] == "queued"
+        clone = admin("jobs", "clone", job_id, "--changes", '{"rounds": 8}', "--json").json
+        assert (clone["parent_id"], clone["spec"]["rounds"]) == (job_id, 8)
+
+    def test_are_refused_with_state_and_remedy(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.submit()
+        for command in ("pause", "retry"):
+            ended = admin("jobs", command, job_id)
+            assert (ended.exit_code, ended.out, "awaiting_approval" in ended.err) == (12, "", True)
+        assert admin("jobs", "clone", job_id, "--changes", "{").exit_code == 2
+        assert admin("jobs", "retry", job_id, "--round", "-1").exit_code == 2
+
+
+class TestWatch:
+    @pytest.mark.parametrize(("outcome", "exit_code"), [("completed", 0), ("failed", 11), ("cancelled", 12)])
+    def test_ends_with_the_job_and_says_how(
+        self, admin: Terminal, federation: Federation, outcome: str, exit_code: int
+    ) -> None:
+        job_id = federation.running()
+
+        def end() -> None:
+            if outcome == "cancelled":
+                federation.world.admin.ok("POST", f"/jobs/{job_id}/cancel")
+            else:
+                federation.release(job_id, outcome)
+            if outcome == "completed":
+                federation.finish(job_id)
+            federation.look()
+
+        ending = threading.Timer(0.2, end)
+        ending.start()
+        ended = admin("jobs", "watch", job_id, "--json")
+        ending.join()
+        events = [json.loads(line) for line in ended.out.splitlines()]
+        assert (ended.exit_code, events[-1]["to"]) == (exit_code, outcome)
+        assert [event["number"] for event in events] == sorted({event["number"] for event in events})
+
+    def test_of_a_job_that_is_over_tells_it_all(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.running()
+        federation.release(job_id, "failed")
+        ended = admin("jobs", "watch", job_id)
+        assert ended.exit_code == 11
+        assert "failed: worker was failed (round 3); next: nothing" in ended.out
+
+    def test_may_follow_a_submission(self, admin: Terminal, federation: Federation, spec: str) -> None:
+        def refuse() -> None:
+            [job] = federation.world.admin.ok("GET", "/jobs")["items"]
+            path = f"/silo/jobs/{job['id']}/approval"
+            federation.parties["south"].ok("PUT", path, {"decision": "refused", "reason": "3 rows"})
+            federation.look()
+
+        refusing = threading.Timer(0.5, refuse)
+        refusing.start()
+        ended = admin("jobs", "submit", spec, "--watch")
+        refusing.join()
+        assert (ended.exit_code, "3 rows" in ended.out) == (11, True)
