@@ -1,7 +1,10 @@
 """What is fast enough is measured here, as ratios within one run, never asserted by a timed test.
 
-Each benchmark runs alone, prints a table and writes ``--json PATH``, whose ``rows`` carry ``ratio``:
+Each benchmark runs alone, prints its tables and writes ``--json PATH``, whose ``rows`` carry ``ratio`` where
+something is compared:
 
 ``python -m bench.split_step``   a sealed split step over a loopback websocket, against the whole model
 ``python -m bench.channel``      seal, open and decode, against plain AES-GCM and copying memory
+``python -m bench.gateway``      frames through the gateway, against a plain echo; connections that only wait
+``python -m bench.startup``      from the command to the first step of a federation, and between rounds
 """

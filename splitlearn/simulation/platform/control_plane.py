@@ -1,5 +1,6 @@
 """The control plane as a user's program sees it: five lines of REST, with errors as sentences."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from splitlearn.errors import LinkError, TrunklineError
 _API = "/api/v1"
 _TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.1
+_DATA = "data: "  # a line of server-sent events
 
 
 class RefusedError(TrunklineError):
@@ -51,19 +53,29 @@ class ControlPlane:
             RefusedError: With the control plane's sentence and remedy.
             LinkError: It cannot be reached.
         """
-        try:
-            response = self._client.request(method, path, json=body, params=query)
-        except httpx2.HTTPError as error:
-            raise LinkError(
-                f"cannot reach the control plane at {self.url}: {error}; see that it runs"
-            ) from error
-        if response.is_success:
-            return response.json() if response.content else None
-        raise _refusal(response)
+        response = self._ask(method, path, json=body, params=query)
+        return response.json() if response.content else None
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """Return what has happened to a job so far, oldest first; errors as of :meth:`call`."""
+        response = self._ask("GET", f"/jobs/{job_id}/events", params={"follow": "false"})
+        lines = response.text.splitlines()
+        return [json.loads(line.removeprefix(_DATA)) for line in lines if line.startswith(_DATA)]
 
     def close(self) -> None:
         """Close its connections."""
         self._client.close()
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        try:
+            response = self._client.request(method, path, **arguments)
+        except httpx2.HTTPError as error:
+            raise LinkError(
+                f"cannot reach the control plane at {self.url}: {error}; see that it runs"
+            ) from error
+        if not response.is_success:
+            raise _refusal(response)
+        return response
 
     def _authorize(self, token: str) -> None:
         self._client.headers["Authorization"] = f"Bearer {token}"

@@ -17,7 +17,7 @@ from splitlearn.simulation.results import SiloResult, SimulationResult, Status
 from splitlearn.spec import ChoiceTask, JobSpec
 from splitlearn.tasks import Record, SiloData, write_records
 
-_LOOK_SECONDS = 0.3
+LOOK_SECONDS = 0.3
 _READY_SECONDS = 120.0
 _PAGE = 1000
 _POINT = ("party", "name", "round", "step", "value")
@@ -36,6 +36,7 @@ class PlatformFederation:
         threads: Threads of torch, per party.
         environment: What the processes inherit.
         keeps_running: Leave the processes running after a completed run, until :meth:`close`.
+        look_seconds: Between two looks at the job; each costs the control plane some milliseconds.
         on_progress: Told of every step, evaluation and round.
     """
 
@@ -50,6 +51,7 @@ class PlatformFederation:
         threads: int,
         environment: Mapping[str, str],
         keeps_running: bool = False,
+        look_seconds: float = LOOK_SECONDS,
         on_progress: OnProgress = ignore_progress,
     ) -> None:
         spec.refuse_unserved()
@@ -64,7 +66,7 @@ class PlatformFederation:
         self._is_cancelled = threading.Event()
         self._exported: set[str] = set()
         self._peaks: dict[str, int] = {}
-        self._keeps_running = keeps_running
+        self._keeps_running, self._look_seconds = keeps_running, look_seconds
         self._is_training = False
         self._control_plane: ControlPlane | None = None
 
@@ -77,6 +79,17 @@ class PlatformFederation:
     def job_id(self) -> str | None:
         """The job's id at the control plane, once it was submitted."""
         return self._deployment.saved.job_id
+
+    @property
+    def deployment(self) -> Deployment:
+        """The run's processes, for whoever looks at them."""
+        return self._deployment
+
+    @property
+    def control_plane(self) -> ControlPlane:
+        """A signed-in client, from the platform's start to its end."""
+        assert self._control_plane is not None, "not started"
+        return self._control_plane
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -219,7 +232,7 @@ class PlatformFederation:
             if job["state"] in _ENDED:
                 break
             self._look_around()
-            self._is_cancelled.wait(_LOOK_SECONDS)
+            self._is_cancelled.wait(self._look_seconds)
         self._read_numbers(control_plane, cursor)
         if job["state"] != "completed":
             reason = job["reason"]
