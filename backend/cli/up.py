@@ -96,7 +96,7 @@ def _options(  # each argument is one flag
 
 
 class _Ending:
-    """Listens to Ctrl-C and SIGTERM: the first asks for the end, the second ends everything at once."""
+    """Listens to Ctrl-C, SIGTERM and the terminal's end: the first asks for the end, the second kills."""
 
     def __init__(self, stack: "Stack") -> None:
         self.asked = threading.Event()
@@ -104,7 +104,7 @@ class _Ending:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[signum] = signal.signal(signum, self._receive)
         return self
 

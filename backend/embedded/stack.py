@@ -199,6 +199,7 @@ class Stack:
         elif restarts.is_due(now):
             child.start()
             restarts.started(now)
+            _write_private(self.places.description, self.describe())
             self._say(f"{name} was started again (process {child.pid})")
 
 
