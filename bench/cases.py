@@ -1,4 +1,4 @@
-"""The rows of the split-step benchmark: which model is trained, and how."""
+"""What the benchmarks train: a random model of the Llama layout, its rows, and how."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from splitlearn.records import Record
 from splitlearn.spec import (
     AdamWSpec,
+    EvaluationSpec,
     FullAdapter,
     JobSpec,
     LearningRateSpec,
     LoraAdapter,
     SiloSpec,
 )
-from splitlearn.tasks import BatchPlan, TokenRow
+from splitlearn.tasks import BatchPlan, SiloData, load_tokenizer, prepare_silo_data
 
 Adapter = Literal["full", "lora"]
 
@@ -84,6 +86,7 @@ class Case:
             max_tokens=self.max_tokens,
             steps_per_round=num_steps,
             codec="bf16",
+            evaluation=EvaluationSpec(max_rows=1),  # every job ends with one
         )
 
 
@@ -97,19 +100,34 @@ def select_cases(
                 yield Case(dim=dim, layers=LAYERS_OF_DIM[dim], adapter=adapter, clip=clip)
 
 
-def synthetic_rows(spec: JobSpec, *, vocab_size: int) -> tuple[TokenRow, ...]:
-    """Return random rows of full length; the same for the same job, in every process."""
+def synthetic_records(spec: JobSpec, *, vocab_size: int) -> tuple[Record, ...]:
+    """Return random texts of ``max_tokens`` words each, each word a token of the bench's own models.
+
+    The same for the same job, in every process.
+    """
     chance = random.Random(spec.seed)  # noqa: S311 - token numbers, not secrets
-    rows = (tuple(chance.randrange(vocab_size) for _ in range(spec.max_tokens)) for _ in range(_NUM_ROWS))
-    return tuple(TokenRow(input_ids=row, labels=row) for row in rows)
+    rows = ([chance.randrange(vocab_size) for _ in range(spec.max_tokens)] for _ in range(_NUM_ROWS))
+    return tuple(
+        Record({"text": " ".join(map(str, row))}, "synthetic", line) for line, row in enumerate(rows, 1)
+    )
 
 
-def batch_plan(spec: JobSpec, *, vocab_size: int) -> BatchPlan:
-    """Return the batches that both the split run and its reference train on."""
-    return BatchPlan(
-        synthetic_rows(spec, vocab_size=vocab_size),
-        batch_size=spec.batch_size,
-        seed=spec.seed,
+def synthetic_data(spec: JobSpec, *, model_folder: Path, vocab_size: int) -> SiloData:
+    """Return the same rows as the silo trains on them: every one of ``max_tokens`` tokens, some held out."""
+    return prepare_silo_data(
+        synthetic_records(spec, vocab_size=vocab_size),
         silo_name=SILO,
-        pad_token_id=0,
+        task=spec.task,
+        tokenizer=load_tokenizer(model_folder),
+        max_tokens=spec.max_tokens,
+        holdout=spec.evaluation.holdout,
+        seed=spec.seed,
+        vocab_size=vocab_size,
+    )
+
+
+def batch_plan(spec: JobSpec, data: SiloData) -> BatchPlan:
+    """Return the batches that every side trains on: those that an agent makes."""
+    return BatchPlan(
+        data.training, batch_size=spec.batch_size, seed=spec.seed, silo_name=SILO, pad_token_id=0
     )

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.cases import synthetic_data
 from splitlearn.channel import Terms
 from splitlearn.identity import Certificate, Identity, PublicKey, SigningKey, TrustStore
 from splitlearn.spec import JobSpec
+from splitlearn.tasks import SiloData
 
 
 class _Document(BaseModel):
@@ -36,6 +38,10 @@ class Task(_Document):
     threads: int
     warmup: int
     steps: int
+
+    def data(self) -> SiloData:
+        """Make the rows."""
+        return synthetic_data(self.spec, model_folder=self.model_folder, vocab_size=self.vocab_size)
 
 
 class Credentials(_Document):
@@ -117,3 +123,19 @@ class Measured(_Document):
     cpu_seconds: float
     socket_bytes: int
     losses: tuple[float, ...]
+
+
+class ClientPeaks(_Document):
+    """From the client of federated averaging: the largest resident memory of its process, so far.
+
+    Attributes:
+        imports_bytes: When everything was imported.
+        loaded_bytes: When the model was loaded.
+        peak_bytes: When the last step was done.
+        update_bytes: Of the trained tensors.
+    """
+
+    imports_bytes: int
+    loaded_bytes: int
+    peak_bytes: int
+    update_bytes: int

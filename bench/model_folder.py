@@ -1,9 +1,10 @@
-"""A random model of the Llama layout, on disk."""
+"""A random model of the Llama layout, on disk, with a tokenizer whose words are the numbers of its tokens."""
 
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from bench.cases import Case
@@ -25,3 +26,10 @@ def write_model(case: Case, folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
+    _tokenizer(case.vocab_size).save_pretrained(folder)
+
+
+def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    words = Tokenizer(models.WordLevel({str(token): token for token in range(vocab_size)}))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words)

@@ -17,11 +17,11 @@ def run(task: Task) -> Measured:
     """Train and return the step times."""
     end_with_parent()
     prepare_torch(task)
-    model = _load(task)
+    model = load_whole(task)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(parameters, task.spec.optimizer)
     set_learning_rate(optimizer, task.spec.learning_rate.peak)
-    plan = batch_plan(task.spec, vocab_size=task.vocab_size)
+    plan = batch_plan(task.spec, task.data())
     clock = StepClock(task)
     losses = []
     for step in range(task.spec.total_steps):
@@ -37,7 +37,8 @@ def run(task: Task) -> Measured:
     return clock.measured(losses)
 
 
-def _load(task: Task) -> Any:
+def load_whole(task: Task) -> Any:
+    """Load the whole model in training mode, with the job's trainable set."""
     model = AutoModelForCausalLM.from_pretrained(
         task.model_folder,
         dtype=torch.float32,

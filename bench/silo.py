@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from bench.cases import SILO, batch_plan, synthetic_rows
+from bench.cases import SILO, batch_plan
 from bench.child import end_with_parent, prepare_torch, receive, serve
 from bench.clock import StepClock
 from bench.counting_link import CountingLink
@@ -14,7 +14,7 @@ from splitlearn.parties import ComputeThread, Progress, SiloParty, StepDone, Tur
 from splitlearn.partition import ModelFolder, load_silo_blocks
 from splitlearn.protocol import SiloProtocol
 from splitlearn.spec import JobSpec
-from splitlearn.tasks import EvaluationPlan, Example
+from splitlearn.tasks import EvaluationPlan
 from splitlearn.training import SiloTrainer
 from splitlearn.wire import Codec, Phase
 
@@ -63,6 +63,7 @@ async def _take_part(request: SiloRequest) -> Measured:
     line = _Line()
     clock = StepClock(task, count_bytes=line.socket_bytes)
     notes = _Notes(clock)
+    data = task.data()
     trainer = _trainer(task.spec, task.model_folder)
     line.url = receive(WorkerListens).url  # the worker loads its model meanwhile
     end_with_parent()
@@ -79,8 +80,8 @@ async def _take_part(request: SiloRequest) -> Measured:
             spec=task.spec,
             silo=SILO,
             trainer=trainer,
-            training=batch_plan(task.spec, vocab_size=task.vocab_size),
-            evaluation=_one_row(task.spec, vocab_size=task.vocab_size),
+            training=batch_plan(task.spec, data),
+            evaluation=EvaluationPlan(data.heldout, batch_size=1, pad_token_id=0, max_examples=1),
             exchange=exchange,
             compute=compute,
             on_progress=notes,
@@ -94,12 +95,6 @@ def _trainer(spec: JobSpec, model_folder: Any) -> SiloTrainer:
     cut = folder.cut(bottom_layers=1, top_layers=1)
     blocks = load_silo_blocks(folder, cut, adapter=spec.adapter, seed=spec.seed)
     return SiloTrainer(blocks, spec=spec, silo=SILO)
-
-
-def _one_row(spec: JobSpec, *, vocab_size: int) -> EvaluationPlan:
-    """Every job ends with an evaluation; here it comes after the measurement and is as small as may be."""
-    row = synthetic_rows(spec, vocab_size=vocab_size)[0]
-    return EvaluationPlan([Example((row,), 0, bytes(32))], batch_size=1, pad_token_id=0)
 
 
 if __name__ == "__main__":
