@@ -4,10 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+import structlog
+from fastapi import APIRouter, FastAPI, Request, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from backend.app_prefix import API_PREFIX
@@ -42,6 +44,7 @@ from backend.users.api import router as users_router
 from splitlearn.errors import TrunklineError
 
 _MAX_NAMED_FIELDS = 10
+_log = structlog.get_logger("backend.app")
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -105,8 +108,13 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(TrunklineError)
     async def refuse_input(_request: Request, error: TrunklineError) -> JSONResponse:
-        body = ErrorBody(code=error.code, message=error.message)
-        return JSONResponse(body.model_dump(), status_code=InvalidRequestError.status)
+        return _answer(InvalidRequestError(error.message))
+
+    @app.exception_handler(DataError)
+    async def refuse_value(_request: Request, error: DataError) -> JSONResponse:
+        # PostgreSQL keeps no NUL in a text; everything else is bounded by the fields' own limits.
+        _log.warning("value_refused", reason=type(error.orig).__name__)
+        return _answer(InvalidRequestError("a text holds a NUL character, or a number is out of range"))
 
     @app.exception_handler(RequestValidationError)
     async def refuse_fields(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -130,6 +138,8 @@ def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
     if error.status_code == TooLargeError.status:
         limit = request.app.state.server.settings.max_body_bytes
         return _answer(TooLargeError(f"the body is larger than {limit} bytes"))
+    if error.status_code == status.HTTP_400_BAD_REQUEST:  # a body that cannot be read at all
+        return _answer(InvalidRequestError(f"body: {error.detail}"))
     if error.status_code == NotFoundError.status:
         return _answer(NotFoundError(f"there is no {request.url.path[:200]!r} here"))
     body = ErrorBody(code="http", message=str(error.detail))

@@ -4,11 +4,14 @@ Finer errors live in ``errors.py`` of each word and derive from the statuses her
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.db.database import KeptError
+from splitlearn.errors import TrunklineError
 
 
 class ErrorBody(BaseModel):
@@ -116,6 +119,15 @@ class InternalError(ApiError):
     status = 500
     code = "internal"
     remedy = "report the request id to the operator, who finds the cause in the log"
+
+
+@contextmanager
+def refused_as(refusal: type[ApiError]) -> Iterator[None]:
+    """Turn the shared library's word about what a caller sent into a refusal that the route documents."""
+    try:
+        yield
+    except TrunklineError as error:
+        raise refusal(error.message) from error
 
 
 EVERYWHERE: tuple[type[ApiError], ...] = (InvalidRequestError, TooLargeError, InternalError)

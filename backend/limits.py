@@ -1,8 +1,8 @@
 """The limit on a request's body, refused in the one form of all errors."""
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.errors import TooLargeError

@@ -6,8 +6,8 @@ import uuid
 from typing import Literal
 
 import structlog
-from fastapi.responses import JSONResponse
 from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.errors import InternalError

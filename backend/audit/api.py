@@ -8,7 +8,7 @@ from backend.audit.repository import audit_rows
 from backend.audit.schemas import AuditRowAnswer
 from backend.auth.callers import AuditReader
 from backend.errors import SIGNED_IN, documented
-from backend.schemas import Page
+from backend.schemas import MAX_NUMBER, Page
 from backend.server import ServerDep
 
 router = APIRouter(prefix="/audit", tags=["audit"])
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/audit", tags=["audit"])
 
 @router.get("", responses=documented(*SIGNED_IN))
 def list_audit(
-    server: ServerDep, caller: AuditReader, after: Annotated[int | None, Query(ge=1)] = None
+    server: ServerDep, caller: AuditReader, after: Annotated[int | None, Query(ge=1, lt=MAX_NUMBER)] = None
 ) -> Page[AuditRowAnswer]:
     """List your organisation's audit rows, newest first; ``after`` is an older page's start."""
     limit = server.settings.max_page

@@ -25,6 +25,8 @@ from backend.auth.schemas import (
 )
 from backend.db.models import Organization
 from backend.errors import EVERYWHERE, SIGNED_IN, NotFoundError, UnavailableError, documented
+from backend.paging import cursor_text, parse_cursor
+from backend.parameters import After
 from backend.schemas import Page
 from backend.server import ServerDep
 
@@ -80,11 +82,14 @@ def change_password(server: ServerDep, caller: Reader, body: ChangePasswordBody)
 
 
 @router.get("/tokens", responses=documented(*SIGNED_IN))
-def list_tokens(server: ServerDep, caller: Reader) -> Page[TokenAnswer]:
-    """List your API tokens."""
+def list_tokens(server: ServerDep, caller: Reader, after: After = None) -> Page[TokenAnswer]:
+    """List your API tokens, oldest first."""
+    limit, cursor = server.settings.max_page, parse_cursor(after)
     with server.database.read() as session:
-        rows = tokens_of(session, caller.membership_id)
-        return Page(items=[TokenAnswer.model_validate(row) for row in rows])
+        rows = tokens_of(session, caller.membership_id, after=cursor, limit=limit + 1)
+    items = [TokenAnswer.model_validate(row) for row in rows[:limit]]
+    last = items[-1] if len(rows) > limit else None
+    return Page(items=items, next=last and cursor_text(last.created_at, last.id))
 
 
 @router.post(

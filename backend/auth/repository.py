@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from backend.db.models import ApiToken, Membership, Organization, SignInAttempt, TokenKind, User
+from backend.paging import Cursor, is_behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,23 @@ def memberships_of(session: Session, user_id: uuid.UUID) -> Sequence[tuple[Membe
     return [(membership, organization) for membership, organization in session.execute(query)]
 
 
-def tokens_of(session: Session, membership_id: uuid.UUID) -> Sequence[ApiToken]:
-    """Return a member's API tokens, oldest first; sign-ins are left out."""
-    query = (
-        select(ApiToken)
-        .where(ApiToken.membership_id == membership_id, ApiToken.kind == TokenKind.API)
-        .order_by(ApiToken.created_at)
-    )
-    return session.scalars(query).all()
+def tokens_of(
+    session: Session, membership_id: uuid.UUID, *, after: Cursor | None, limit: int
+) -> Sequence[ApiToken]:
+    """Return a member's API tokens, oldest first, behind ``after``; sign-ins are left out."""
+    query = _tokens_of(membership_id)
+    if after is not None:
+        query = query.where(is_behind(ApiToken.created_at, ApiToken.id, after))
+    return session.scalars(query.order_by(ApiToken.created_at, ApiToken.id).limit(limit)).all()
+
+
+def find_token(session: Session, membership_id: uuid.UUID, token_id: uuid.UUID) -> ApiToken | None:
+    """Return a member's API token of this id."""
+    return session.scalars(_tokens_of(membership_id).where(ApiToken.id == token_id)).one_or_none()
+
+
+def _tokens_of(membership_id: uuid.UUID) -> Select[ApiToken]:
+    return select(ApiToken).where(ApiToken.membership_id == membership_id, ApiToken.kind == TokenKind.API)
 
 
 def forget_tokens_of_user(session: Session, user_id: uuid.UUID) -> None:

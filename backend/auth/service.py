@@ -16,11 +16,11 @@ from backend.auth.errors import (
 )
 from backend.auth.permissions import PERMISSIONS
 from backend.auth.repository import (
+    find_token,
     find_user,
     forget_expired_tokens,
     forget_tokens_of_user,
     memberships_of,
-    tokens_of,
 )
 from backend.auth.schemas import CreateTokenBody
 from backend.auth.throttle import count_attempt, forgive
@@ -131,11 +131,11 @@ def revoke_token(server: Server, caller: UserCaller, token_id: uuid.UUID) -> Non
         NotFoundError: The caller has none of this id.
     """
     with server.database.write() as session:
-        found = [row for row in tokens_of(session, caller.membership_id) if row.id == token_id]
-        if not found:
+        found = find_token(session, caller.membership_id, token_id)
+        if found is None:
             raise NotFoundError(f"you have no API token {token_id}")
-        session.delete(found[0])
-        _record(session, server, caller, action="revoke_token", subject=("token", found[0].name))
+        session.delete(found)
+        _record(session, server, caller, action="revoke_token", subject=("token", found.name))
 
 
 def sign_out(server: Server, caller: UserCaller) -> None:

@@ -10,6 +10,7 @@ from backend.datasets.repository import announced_in
 from backend.datasets.schemas import DatasetAnswer
 from backend.db.models import Dataset, PartyKind, Silo
 from backend.errors import SIGNED_IN, NotFoundError, documented
+from backend.parameters import PathName
 from backend.parties.errors import SessionEndedError
 from backend.parties.repository import find_party_in
 from backend.schemas import Page
@@ -46,7 +47,7 @@ def list_datasets(server: ServerDep, caller: Reader, after: After = "") -> Page[
 
 @router.get("/silos/{name}/datasets", responses=documented(*SIGNED_IN, NotFoundError))
 def list_silo_datasets(
-    server: ServerDep, caller: Reader, name: str, after: Annotated[str, Query(max_length=64)] = ""
+    server: ServerDep, caller: Reader, name: PathName, after: Annotated[str, Query(max_length=64)] = ""
 ) -> Page[DatasetAnswer]:
     """List what one silo announces, by name."""
     limit = server.settings.max_page

@@ -50,6 +50,11 @@ Word = Annotated[str, mapped_column(String(MAX_WORD))]
 Text = Annotated[str, mapped_column(String(MAX_TEXT))]
 
 
+def storable(text: str, limit: int) -> str:
+    """Return what a column of so many characters keeps of a text for people; PostgreSQL keeps no NUL."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:limit]
+
+
 def one_of(words: type[StrEnum]) -> Enum:
     """Return a column type that holds one word of an enum and is checked by the database."""
     return Enum(

@@ -6,7 +6,12 @@ from backend.audit import record
 from backend.auth.callers import Admin
 from backend.encoding import from_base64, to_base64
 from backend.errors import EVERYWHERE, SIGNED_IN, documented
-from backend.federation.errors import CertificateForSignerRefusedError, RevocationListRefusedError
+from backend.federation.errors import (
+    CertificateForSignerRefusedError,
+    MalformedCertificateRefusedError,
+    MalformedListRefusedError,
+    RevocationListRefusedError,
+)
 from backend.federation.schemas import (
     FederationAnswer,
     RevocationListBody,
@@ -28,7 +33,9 @@ def show_federation(server: ServerDep) -> FederationAnswer:
     return _describe(server)
 
 
-@router.put("/revocations", responses=documented(*SIGNED_IN, RevocationListRefusedError))
+@router.put(
+    "/revocations", responses=documented(*SIGNED_IN, MalformedListRefusedError, RevocationListRefusedError)
+)
 def put_revocations(server: ServerDep, caller: Admin, body: RevocationListBody) -> FederationAnswer:
     """Install a revocation list that the offline root signed."""
     data = from_base64(body.revocation_list, field="revocation_list")
@@ -53,7 +60,10 @@ def show_spec_signer(server: ServerDep, caller: Admin) -> SpecSignerAnswer:  # n
     return _describe_signer(server)
 
 
-@router.put("/spec-signer", responses=documented(*SIGNED_IN, CertificateForSignerRefusedError))
+@router.put(
+    "/spec-signer",
+    responses=documented(*SIGNED_IN, MalformedCertificateRefusedError, CertificateForSignerRefusedError),
+)
 def put_spec_signer(server: ServerDep, caller: Admin, body: SpecSignerBody) -> SpecSignerAnswer:
     """Install the certificate that the offline root signed."""
     data = from_base64(body.certificate, field="certificate")

@@ -1,6 +1,6 @@
 """What the federation's part refuses."""
 
-from backend.errors import ConflictError
+from backend.errors import ConflictError, InvalidRequestError
 from splitlearn.errors import IdentityError
 
 
@@ -24,3 +24,17 @@ class CertificateForSignerRefusedError(ConflictError):
     remedy = (
         "sign the very request that GET /api/v1/federation/spec-signer shows, with this federation's root"
     )
+
+
+class MalformedCertificateRefusedError(InvalidRequestError):
+    """The bytes are no certificate."""
+
+    code = "malformed_certificate"
+    remedy = "send the file that trunkline root sign wrote, whole"
+
+
+class MalformedListRefusedError(InvalidRequestError):
+    """The bytes are no revocation list."""
+
+    code = "malformed_revocation_list"
+    remedy = "send the file that trunkline root revoke wrote, whole"

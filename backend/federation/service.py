@@ -7,8 +7,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.db.models import Federation
+from backend.errors import refused_as
 from backend.federation.authority import Authority
-from backend.federation.errors import RevocationListRefusedError, RootChangedError
+from backend.federation.errors import (
+    MalformedListRefusedError,
+    RevocationListRefusedError,
+    RootChangedError,
+)
 from splitlearn.errors import IdentityError
 from splitlearn.identity import Fingerprint, PublicKey, RevocationList, TrustStore
 
@@ -61,11 +66,12 @@ def install_revocations(session: Session, data: bytes) -> RevocationList:
     """Store a list that an offline root signed.
 
     Raises:
-        IdentityError: The bytes are no list.
+        MalformedListRefusedError: The bytes are no list.
         RevocationListRefusedError: Not the root's, or not newer.
     """
     row = federation_of(session, lock=True)
-    offered = RevocationList.from_bytes(data)
+    with refused_as(MalformedListRefusedError):
+        offered = RevocationList.from_bytes(data)
     try:
         trust_of(row).update(offered)
     except IdentityError as error:

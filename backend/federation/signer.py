@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from backend.db.models import Federation
+from backend.errors import refused_as
 from backend.federation.authority import Authority
-from backend.federation.errors import CertificateForSignerRefusedError
+from backend.federation.errors import CertificateForSignerRefusedError, MalformedCertificateRefusedError
 from backend.federation.service import federation_of, trust_of
 from splitlearn.errors import IdentityError
 from splitlearn.identity import Certificate, CertificateKind, Identity, SigningKey
@@ -63,11 +64,12 @@ def install_signer(session: Session, data: bytes, *, now: datetime) -> Certifica
     """Store the certificate that an offline root signed.
 
     Raises:
-        IdentityError: The bytes are no certificate.
+        MalformedCertificateRefusedError: The bytes are no certificate.
         CertificateForSignerRefusedError: Not the root's, or for another key, kind or name.
     """
     row = federation_of(session, lock=True)
-    certificate = Certificate.from_bytes(data)
+    with refused_as(MalformedCertificateRefusedError):
+        certificate = Certificate.from_bytes(data)
     try:
         trust_of(row).verify(certificate, kind=CertificateKind.SPEC_SIGNER, name=SIGNER_NAME, now=now)
         Identity(certificate, signer_key(row))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from backend.audit import Actor
 from backend.auth.callers import Reader, Researcher, UserCaller
 from backend.db.models import Job, JobState, Project
-from backend.errors import SIGNED_IN, InvalidRequestError, NotFoundError, documented
+from backend.errors import SIGNED_IN, NotFoundError, documented
 from backend.jobs import wishes
 from backend.jobs.errors import (
     InvalidCutError,
@@ -39,6 +39,8 @@ from backend.jobs.schemas import (
 from backend.jobs.submission import Submission, check, merge_patch, model_name, submit
 from backend.jobs.views import show, show_detail
 from backend.organizations.repository import find_project
+from backend.paging import cursor_text, parse_cursor
+from backend.parameters import AFTER_MEANS, After
 from backend.schemas import Name, Page
 from backend.server import Server, ServerDep
 
@@ -53,8 +55,6 @@ _PLAN = (
 )
 _SUBMIT = (*_PLAN, NoSpecSignerError)
 _ONE = (*SIGNED_IN, UnknownJobError)
-_AFTER = "``next`` of the page before."
-After = Annotated[str | None, Query(max_length=100, description=_AFTER)]
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(*_SUBMIT))
@@ -93,11 +93,13 @@ def list_jobs(  # noqa: PLR0917 - FastAPI calls it by name
             state=state,
             name=name,
             silo=silo,
-            before=_parse_cursor(after),
+            before=parse_cursor(after),
             limit=limit + 1,
         )
         items = [show(job) for job in rows[:limit]]
-    return Page(items=items, next=_cursor(items[-1].created_at, items[-1].id) if len(rows) > limit else None)
+    return Page(
+        items=items, next=cursor_text(items[-1].created_at, items[-1].id) if len(rows) > limit else None
+    )
 
 
 @router.get("/{job_id}", responses=documented(*_ONE))
@@ -112,7 +114,7 @@ def list_rounds(
     server: ServerDep,
     caller: Reader,
     job_id: uuid.UUID,
-    after: Annotated[str, Query(pattern=r"^\d{1,9}\.\d{1,5}$", description=_AFTER)] = "0.0",
+    after: Annotated[str, Query(pattern=r"^\d{1,9}\.\d{1,5}$", description=AFTER_MEANS)] = "0.0",
 ) -> Page[RoundAnswer]:
     """List a job's rounds by number, those too that it went back before."""
     limit = server.settings.max_page
@@ -133,7 +135,7 @@ def list_artifacts(
     limit = server.settings.max_page
     with server.database.read() as session:
         find_job(session, job_id, caller.organization_id)
-        rows = artifacts_of(session, job_id, after=_parse_cursor(after), limit=limit + 1)
+        rows = artifacts_of(session, job_id, after=parse_cursor(after), limit=limit + 1)
     last = rows[limit - 1] if len(rows) > limit else None
     return Page(
         items=[
@@ -147,7 +149,7 @@ def list_artifacts(
             )
             for row in rows[:limit]
         ],
-        next=None if last is None else _cursor(last.created_at, last.id),
+        next=None if last is None else cursor_text(last.created_at, last.id),
     )
 
 
@@ -206,20 +208,3 @@ def _wish(
         job = find_job(session, job_id, caller.organization_id, lock=True)
         wish(session, job, caller.actor, now=server.now())
         return show_detail(session, job)
-
-
-def _cursor(moment: datetime, row_id: uuid.UUID) -> str:
-    return f"{moment.isoformat()}_{row_id}"
-
-
-def _parse_cursor(text: str | None) -> tuple[datetime, uuid.UUID] | None:
-    if text is None:
-        return None
-    moment, _, row_id = text.rpartition("_")
-    try:
-        before = datetime.fromisoformat(moment.replace(" ", "+")), uuid.UUID(row_id)
-    except ValueError as error:
-        raise InvalidRequestError(f"after: {text!r} is no next of a page") from error
-    if before[0].tzinfo is None:
-        raise InvalidRequestError(f"after: {text!r} is no next of a page: it lacks a time zone")
-    return before

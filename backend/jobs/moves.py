@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.db.base import MAX_NAME, MAX_TEXT, MAX_WORD
+from backend.db.base import MAX_NAME, MAX_TEXT, MAX_WORD, storable
 from backend.db.models import Job, JobState, Lease
 from backend.events import EventKind, emit
 from backend.jobs.state import HOSTED, check_move
@@ -58,10 +58,10 @@ def explain(job: Job, why: Why, *, now: datetime) -> bool:
     """Say why the job is as it is, in the same state; tell whether that is new."""
     words = (
         why.code[:MAX_WORD],
-        why.who[:MAX_NAME],
-        why.what[:MAX_TEXT],
-        why.where[:MAX_NAME],
-        why.next[:MAX_TEXT],
+        storable(why.who, MAX_NAME),
+        storable(why.what, MAX_TEXT),
+        storable(why.where, MAX_NAME),
+        storable(why.next, MAX_TEXT),
     )
     known = (job.reason_code, job.reason_who, job.reason_what, job.reason_where, job.reason_next)
     if words == known:

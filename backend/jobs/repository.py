@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,6 +20,7 @@ from backend.db.models import (
 )
 from backend.jobs.errors import UnknownJobError
 from backend.jobs.state import WANTS_SILOS
+from backend.paging import Cursor, is_behind
 
 
 def find_job(session: Session, job_id: uuid.UUID, organization_id: uuid.UUID, *, lock: bool = False) -> Job:
@@ -48,7 +48,7 @@ def jobs_of(
     state: JobState | None,
     name: str | None,
     silo: str | None,
-    before: tuple[datetime, uuid.UUID] | None,
+    before: Cursor | None,
     limit: int,
 ) -> Sequence[Job]:
     """Return an organisation's jobs, newest first."""
@@ -149,13 +149,10 @@ def num_open_leases(session: Session, worker_id: uuid.UUID) -> int:
 
 
 def artifacts_of(
-    session: Session, job_id: uuid.UUID, *, after: tuple[datetime, uuid.UUID] | None, limit: int
+    session: Session, job_id: uuid.UUID, *, after: Cursor | None, limit: int
 ) -> Sequence[Artifact]:
     """Return what a job has left in the store, oldest first, from behind ``after`` on."""
     query = select(Artifact).where(Artifact.job_id == job_id)
     if after is not None:
-        moment, artifact_id = after
-        query = query.where(
-            (Artifact.created_at > moment) | ((Artifact.created_at == moment) & (Artifact.id > artifact_id))
-        )
+        query = query.where(is_behind(Artifact.created_at, Artifact.id, after))
     return session.scalars(query.order_by(Artifact.created_at, Artifact.id).limit(limit)).all()

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from backend.artifacts.service import Blob
+from backend.db.base import MAX_TEXT, MAX_WORD, storable
 from backend.db.models import Approval, Artifact, Desired, Job, JobSilo, JobState
 from backend.events import EventKind, emit
 from backend.jobs.errors import JobOverError, NoLeaseError, WrongStateError
@@ -23,6 +24,9 @@ from splitlearn.control_plane.schemas import (
     SiloJob,
     SiloLease,
 )
+
+MAX_MESSAGE = 2000
+"""Characters of a silo's last word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ def approve(session: Session, part: Part, body: ApprovalBody, *, now: datetime) 
         raise JobOverError(f"the job is {job.state.value}")
     if row.approval is not Approval.WAITING:
         raise WrongStateError(f"{part.silo!r} has {row.approval.value} this job before")
-    row.approval, row.approval_code, row.approval_reason = word, body.code[:32], body.reason[:1024]
+    row.approval, row.approval_code = word, body.code[:MAX_WORD]
+    row.approval_reason = storable(body.reason, MAX_TEXT)
     told = {"silo": part.silo, "approval": word.value, "code": body.code, "reason": row.approval_reason}
     emit(session, job.project_id, EventKind.SILO_APPROVAL, body=told, now=now, job_id=job.id)
 
@@ -103,7 +108,7 @@ def finish(session: Session, part: Part, body: FinishBody, *, now: datetime) -> 
     if body.outcome == "completed" and job.state is not JobState.FINISHING:
         raise WrongStateError(f"the job is {job.state.value}; a silo has its result when it is finishing")
     row.finish_outcome, row.finished_at = body.outcome, now
-    row.finish_code, row.finish_message = body.code[:32], body.message
+    row.finish_code, row.finish_message = body.code[:MAX_WORD], storable(body.message, MAX_MESSAGE)
     told = {"silo": part.silo, "outcome": body.outcome, "code": body.code, "message": body.message}
     emit(session, job.project_id, EventKind.SILO_FINISHED, body=told, now=now, job_id=job.id)
     if body.outcome == "failed":

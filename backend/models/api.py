@@ -19,6 +19,7 @@ from backend.models.errors import (
 from backend.models.repository import find_manifest, find_model, models_of
 from backend.models.service import NewModel
 from backend.organizations.service import FIRST_NAME
+from backend.parameters import PathName
 from backend.schemas import Answer, Body, Name, Page
 from backend.server import ServerDep
 from splitlearn.planning import ModelManifest
@@ -88,7 +89,9 @@ def list_models(
 
 
 @router.get("/{name}", responses=documented(*SIGNED_IN, UnknownModelError))
-def show_model(server: ServerDep, caller: Reader, name: str, project: InProject = FIRST_NAME) -> ModelAnswer:
+def show_model(
+    server: ServerDep, caller: Reader, name: PathName, project: InProject = FIRST_NAME
+) -> ModelAnswer:
     """Show one model."""
     with server.database.read() as session:
         return _show(find_model(session, caller.organization_id, project, name))
@@ -99,7 +102,7 @@ def show_model(server: ServerDep, caller: Reader, name: str, project: InProject 
     status_code=status.HTTP_204_NO_CONTENT,
     responses=documented(*SIGNED_IN, UnknownModelError, ModelInUseError),
 )
-def remove_model(server: ServerDep, caller: Admin, name: str, project: InProject = FIRST_NAME) -> None:
+def remove_model(server: ServerDep, caller: Admin, name: PathName, project: InProject = FIRST_NAME) -> None:
     """Remove a model that no job needs any more."""
     with server.database.write() as session:
         model = find_model(session, caller.organization_id, project, name)

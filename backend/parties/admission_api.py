@@ -4,16 +4,18 @@ from fastapi import APIRouter, Request, status
 
 from backend.auth.callers import Party, address_of
 from backend.encoding import from_base64, to_base64
-from backend.errors import EVERYWHERE, SIGNED_IN, documented
+from backend.errors import EVERYWHERE, SIGNED_IN, documented, refused_as
 from backend.federation.service import federation_of, revocations_of
 from backend.parties import service, sessions
 from backend.parties.errors import (
     CertificateExpiredError,
+    FingerprintRefusedError,
     IdentityInUseError,
     InvitationExpiredError,
     InvitationUnknownError,
     InvitationUsedError,
     InvitationWithdrawnError,
+    KeyRefusedError,
     LoginRefusedError,
     NonceRefusedError,
     PartyNameTakenError,
@@ -39,6 +41,8 @@ router = APIRouter(tags=["admission"])
 
 _ENROLMENT = (
     *EVERYWHERE,
+    FingerprintRefusedError,
+    KeyRefusedError,
     InvitationUnknownError,
     InvitationUsedError,
     InvitationExpiredError,
@@ -62,10 +66,14 @@ _LOGIN = (
 @router.post("/enrolment", responses=documented(*_ENROLMENT))
 def enrol(server: ServerDep, request: Request, body: EnrolBody) -> EnrolAnswer:
     """Enrol with an invitation; send it again with the same key while the answer is pending."""
+    with refused_as(FingerprintRefusedError):
+        fingerprint = Fingerprint.parse(body.fingerprint)
+    with refused_as(KeyRefusedError):
+        public_key = PublicKey(from_base64(body.public_key, field="public_key"))
     enrolment = service.Enrolment(
         secret=from_base64(body.secret, field="secret"),
-        fingerprint=Fingerprint.parse(body.fingerprint),
-        public_key=PublicKey(from_base64(body.public_key, field="public_key")),
+        fingerprint=fingerprint,
+        public_key=public_key,
         signature=from_base64(body.signature, field="signature"),
         address=address_of(request),
     )

@@ -9,6 +9,8 @@ from backend.auth.callers import Admin, Reader, UserCaller
 from backend.db.models import Party, PartyKind, PartyStatus
 from backend.encoding import from_base64, to_base64
 from backend.errors import SIGNED_IN, NotFoundError, documented
+from backend.paging import cursor_text, parse_cursor
+from backend.parameters import After, PathName
 from backend.parties import service
 from backend.parties.errors import CertificateRefusedError, PartyNameTakenError
 from backend.parties.repository import find_party_in, open_invitations, parties_of
@@ -23,7 +25,7 @@ from backend.parties.schemas import (
 from backend.schemas import Page
 from backend.server import Server, ServerDep
 
-After = Annotated[str, Query(max_length=64)]
+AfterName = Annotated[str, Query(max_length=64)]
 
 
 def make_router(kind: PartyKind) -> APIRouter:
@@ -61,13 +63,16 @@ def _add_invitations(router: APIRouter, kind: PartyKind) -> None:
         return CreatedInvitationAnswer(invitation=text, fingerprint=fingerprint, **shown.model_dump())
 
     @router.get("/invitations", name=f"list_{word}_invitations", responses=documented(*SIGNED_IN))
-    def list_invitations(server: ServerDep, caller: Reader) -> Page[InvitationAnswer]:
-        """List the invitations that may still be used."""
+    def list_invitations(server: ServerDep, caller: Reader, after: After = None) -> Page[InvitationAnswer]:
+        """List the invitations that may still be used, oldest first."""
+        limit, cursor = server.settings.max_page, parse_cursor(after)
         with server.database.read() as session:
             rows = open_invitations(
-                session, kind, caller.organization_id, now=server.now(), limit=server.settings.max_page
+                session, kind, caller.organization_id, now=server.now(), after=cursor, limit=limit + 1
             )
-            return Page(items=[InvitationAnswer.model_validate(row) for row in rows])
+        items = [InvitationAnswer.model_validate(row) for row in rows[:limit]]
+        last = items[-1] if len(rows) > limit else None
+        return Page(items=items, next=last and cursor_text(last.created_at, last.id))
 
     @router.delete(
         "/invitations/{invitation_id}",
@@ -86,7 +91,7 @@ def _add_parties(router: APIRouter, kind: PartyKind) -> None:
 
     @router.get("", name=f"list_{word}s", responses=documented(*SIGNED_IN))
     def list_parties(
-        server: ServerDep, caller: Reader, after: After = "", status: PartyStatus | None = None
+        server: ServerDep, caller: Reader, after: AfterName = "", status: PartyStatus | None = None
     ) -> Page[PartyAnswer]:
         """List your organisation's parties of this kind by name."""
         limit = server.settings.max_page
@@ -98,14 +103,14 @@ def _add_parties(router: APIRouter, kind: PartyKind) -> None:
         return Page(items=items, next=items[-1].name if len(rows) > limit else None)
 
     @router.get("/{name}", name=f"show_{word}", responses=documented(*SIGNED_IN, NotFoundError))
-    def show(server: ServerDep, caller: Reader, name: str) -> PartyAnswer:
+    def show(server: ServerDep, caller: Reader, name: PathName) -> PartyAnswer:
         """Show one of them."""
         with server.database.read() as session:
             row = find_party_in(session, kind, name, caller.organization_id)
             return PartyAnswer.model_validate(_found(row, kind, name))
 
     @router.post("/{name}/revoke", name=f"revoke_{word}", responses=documented(*SIGNED_IN, NotFoundError))
-    def revoke(server: ServerDep, caller: Admin, name: str) -> PartyAnswer:
+    def revoke(server: ServerDep, caller: Admin, name: PathName) -> PartyAnswer:
         """Revoke one at once: its sessions end. With an offline root, also sign the revocation there."""
         with server.database.write() as session:
             row = service.revoke(session, server.authority, _scope(server, kind, caller), name)
@@ -120,7 +125,7 @@ def _add_requests(router: APIRouter, kind: PartyKind) -> None:
         name=f"show_{word}_certificate_request",
         responses=documented(*SIGNED_IN, NotFoundError),
     )
-    def show_request(server: ServerDep, caller: Admin, name: str) -> RequestFile:
+    def show_request(server: ServerDep, caller: Admin, name: PathName) -> RequestFile:
         """Show the request file that the offline root signs."""
         with server.database.read() as session:
             row = _found(find_party_in(session, kind, name, caller.organization_id), kind, name)
@@ -135,7 +140,9 @@ def _add_requests(router: APIRouter, kind: PartyKind) -> None:
         name=f"put_{word}_certificate",
         responses=documented(*SIGNED_IN, NotFoundError, CertificateRefusedError),
     )
-    def put_certificate(server: ServerDep, caller: Admin, name: str, body: CertificateBody) -> PartyAnswer:
+    def put_certificate(
+        server: ServerDep, caller: Admin, name: PathName, body: CertificateBody
+    ) -> PartyAnswer:
         """Install the certificate that the offline root signed."""
         data = from_base64(body.certificate, field="certificate")
         with server.database.write() as session:

@@ -1,6 +1,6 @@
 """What enrolment and log-in refuse: each reason with a sentence and a remedy."""
 
-from backend.errors import ConflictError, NotSignedInError, RecordedError
+from backend.errors import ConflictError, InvalidRequestError, NotSignedInError, RecordedError
 
 
 class PartyNameTakenError(ConflictError):
@@ -48,6 +48,20 @@ class WrongRootError(RecordedError):
     status = 409
     code = "wrong_root"
     remedy = "do not go on: compare the fingerprint with whoever invited you"
+
+
+class FingerprintRefusedError(InvalidRequestError):
+    """The text is no fingerprint."""
+
+    code = "fingerprint"
+    remedy = "copy the invitation again, whole"
+
+
+class KeyRefusedError(InvalidRequestError):
+    """The bytes are no public key, or a weak one."""
+
+    code = "invalid_key"
+    remedy = "let the program make its key anew: remove it from the state folder, and enrol again"
 
 
 class ProofRefusedError(RecordedError):

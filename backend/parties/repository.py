@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from backend.db.models import Invitation, Party, PartyKind, PartySession, PartyStatus, Silo, Worker
+from backend.paging import Cursor, is_behind
 from backend.settings import Settings
 
 TABLES: dict[PartyKind, type[Party]] = {PartyKind.SILO: Silo, PartyKind.WORKER: Worker}
@@ -64,9 +65,15 @@ def find_invitation_in(
 
 
 def open_invitations(
-    session: Session, kind: PartyKind, organization_id: uuid.UUID, *, now: datetime, limit: int
+    session: Session,
+    kind: PartyKind,
+    organization_id: uuid.UUID,
+    *,
+    now: datetime,
+    after: Cursor | None,
+    limit: int,
 ) -> Sequence[Invitation]:
-    """Return an organisation's invitations that may still be used, oldest first."""
+    """Return an organisation's invitations that may still be used, oldest first, behind ``after``."""
     query = select(Invitation).where(
         Invitation.kind == kind,
         Invitation.organization_id == organization_id,
@@ -74,7 +81,9 @@ def open_invitations(
         Invitation.withdrawn_at.is_(None),
         Invitation.expires_at > now,
     )
-    return session.scalars(query.order_by(Invitation.created_at).limit(limit)).all()
+    if after is not None:
+        query = query.where(is_behind(Invitation.created_at, Invitation.id, after))
+    return session.scalars(query.order_by(Invitation.created_at, Invitation.id).limit(limit)).all()
 
 
 def sessions_of(kind: PartyKind, party_id: uuid.UUID) -> ColumnElement[bool]:

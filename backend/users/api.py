@@ -10,6 +10,7 @@ from backend.auth.passwords import generate_password
 from backend.auth.service import set_password
 from backend.db.models import Membership, User
 from backend.errors import SIGNED_IN, NotFoundError, UnavailableError, documented
+from backend.parameters import PathName
 from backend.schemas import Page
 from backend.server import ServerDep
 from backend.users import service
@@ -53,7 +54,7 @@ def create_user(server: ServerDep, caller: Admin, body: CreateUserBody) -> Passw
 
 
 @router.patch("/{name}", responses=documented(*SIGNED_IN, NotFoundError, service.LastAdminError))
-def change_user(server: ServerDep, caller: Admin, name: str, body: ChangeUserBody) -> UserAnswer:
+def change_user(server: ServerDep, caller: Admin, name: PathName, body: ChangeUserBody) -> UserAnswer:
     """Change a user's role, disable it, or enable it again."""
     with server.database.write() as session:
         user, membership = service.change_user(
@@ -68,7 +69,7 @@ def change_user(server: ServerDep, caller: Admin, name: str, body: ChangeUserBod
 
 
 @router.post("/{name}/password", responses=documented(*SIGNED_IN, NotFoundError, UnavailableError))
-def reset_password(server: ServerDep, caller: Admin, name: str) -> PasswordAnswer:
+def reset_password(server: ServerDep, caller: Admin, name: PathName) -> PasswordAnswer:
     """Give a user a new password, shown this once; its sign-ins and tokens end."""
     password = generate_password()
     hashed = server.passwords.hash(password)

@@ -58,6 +58,50 @@ class TestDocument:
             assert world.anybody.client.get(path).status_code == 200
 
 
+def _unbounded(
+    schema: dict[str, Any], part: dict[str, Any], where: str, above: frozenset[str]
+) -> Iterator[str]:
+    """Places of a request where a text or a list may be as long as one likes."""
+    if "$ref" in part:
+        name = part["$ref"].rsplit("/", 1)[1]
+        if name not in above:
+            yield from _unbounded(schema, schema["components"]["schemas"][name], where, above | {name})
+        return
+    for choice in part.get("anyOf", []):
+        yield from _unbounded(schema, choice, where, above)
+    bounds = {"string": {"maxLength", "enum", "const", "pattern", "format"}, "array": {"maxItems"}}
+    if (kind := part.get("type")) in bounds and not bounds[kind] & set(part):
+        yield where
+    if kind == "array":
+        yield from _unbounded(schema, part["items"], f"{where}[]", above)
+    for name, field in part.get("properties", {}).items():
+        yield from _unbounded(schema, field, f"{where}.{name}", above)
+
+
+class TestLimitsInTheDocument:
+    def test_every_text_and_list_of_a_request_has_one(self, world: World) -> None:
+        schema, found = _schema(world), set[str]()
+        for route, operation in _operations(world):
+            for parameter in operation.get("parameters", []):
+                found.update(
+                    _unbounded(schema, parameter["schema"], f"{route} {parameter['name']}", frozenset())
+                )
+            if "requestBody" in operation:
+                body = operation["requestBody"]["content"]["application/json"]["schema"]
+                found.update(_unbounded(schema, body, route, frozenset()))
+        # The limit on the whole body holds for these: a worker's list of precisions, each one of three.
+        assert found <= {"PUT /api/v1/worker/capabilities.precisions"}
+
+    def test_every_list_comes_in_pages(self, world: World) -> None:
+        schema = _schema(world)
+        for route, operation in _operations(world):
+            content = operation["responses"].get("200", {}).get("content", {})
+            name = content.get("application/json", {}).get("schema", {}).get("$ref", "").rsplit("/", 1)[-1]
+            if name.startswith("Page_"):
+                assert "next" in schema["components"]["schemas"][name]["properties"]
+                assert "after" in {parameter["name"] for parameter in operation["parameters"]}, route
+
+
 class TestErrors:
     def test_unknown_field_is_refused_by_name(self, world: World) -> None:
         answer = world.admin("POST", "/projects", {"name": "second", "nmae": "x"})
@@ -83,6 +127,13 @@ class TestErrors:
             headers={"Content-Type": "application/json"},
         )
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+    def test_a_body_that_cannot_be_read_is_refused_in_the_one_form(self, world: World) -> None:
+        for content in (b"{", b"\xff", b"[" * 100_000, b'{"name": "\\ud800"}', b"", b"1" * 5000, b"null"):
+            answer = world.anybody.client.post(
+                "/api/v1/sign-in", content=content, headers={"Content-Type": "application/json"}
+            )
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), content[:20]
 
     def test_unknown_path_and_method_have_the_one_form(self, world: World) -> None:
         assert world.anybody.refused("GET", "/nothing") == (404, "not_found")
@@ -120,3 +171,16 @@ class TestLimits:
         second = world.admin.ok("GET", f"/projects?after={first['next']}")
         names = [item["name"] for page in (first, second) for item in page["items"]]
         assert (names, second["next"]) == (["default", "p0", "p1", "p2"], None)
+
+    def test_invitations_and_tokens_come_in_pages(self, world: World, settings: Settings) -> None:
+        object.__setattr__(world.server, "settings", settings.model_copy(update={"max_page": 2}))
+        for path, create in (("/silos/invitations", "/silos/invitations"), ("/tokens", "/tokens")):
+            made = [world.admin.ok("POST", create, {"name": f"n{number}"})["id"] for number in range(5)]
+            seen, query = [], ""
+            while True:
+                page = world.admin.ok("GET", path + query)
+                seen += [item["id"] for item in page["items"]]
+                if page["next"] is None:
+                    break
+                query = f"?after={page['next']}"
+            assert (len(seen), set(seen)) == (5, set(made)), path

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from httpx2 import Response
 
 from backend.app_prefix import API_PREFIX
 from backend.artifacts.service import Blob, attach
@@ -310,7 +311,17 @@ def _call(stage: Stage, route: str, caller: str) -> int:
     if body and "{caller}" in body.get("name", ""):
         body = {**body, "name": body["name"].format(caller=caller.replace("_", "-"))}
     response = api.client.request(method, path, json=body, headers=headers)
+    if not response.is_success:
+        _assert_documented(stage, method, template, response)
     return int(response.status_code)
+
+
+def _assert_documented(stage: Stage, method: str, template: str, response: Response) -> None:
+    """The route's page names the very code that it answers with."""
+    operation = _application(stage.world).openapi()["paths"][template][method.lower()]
+    documented = operation["responses"][str(response.status_code)]["content"]["application/json"]["examples"]
+    if method != "HEAD":  # whose answers have no body
+        assert response.json()["code"] in documented, (method, template, response.text)
 
 
 def _application(world: World) -> FastAPI:

@@ -1,4 +1,4 @@
-"""The control plane runs where torch is not installed."""
+"""The control plane runs where torch is not installed, and no command loads what it does not need."""
 
 import subprocess
 import sys
@@ -25,6 +25,12 @@ class TestImport:
         program = BLOCKED + "import backend.app, backend.bootstrap, backend.cli"
         result = _run(program)
         assert result.returncode == 0, result.stderr.decode()
+
+    def test_of_the_command_line_loads_no_web_framework(self) -> None:
+        result = _run(
+            "import backend.cli.main, sys; sys.exit(bool({'fastapi', 'uvicorn'} & set(sys.modules)))"
+        )
+        assert result.returncode == 0, "it takes a second, at every command"
 
     def test_of_torch_is_really_blocked_there(self) -> None:
         result = _run(BLOCKED + "import torch")
