@@ -33,6 +33,11 @@ class CeleryDispatcher:
     def __init__(self, url: str | None, folder: Path) -> None:
         self._celery = Celery("trunkline")
         self._celery.conf.update(broker_settings(url, folder))
+        # The reconciler asks again by itself; waiting here (6 s by default) would hold up every other job.
+        self._celery.conf.broker_transport_options = {
+            **self._celery.conf.broker_transport_options,
+            "max_retries": 0,
+        }
 
     def send(self, worker: str, body: DispatchBody) -> None:
         """See :class:`Dispatcher`."""

@@ -74,16 +74,19 @@ class Reconciler:
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._changed.clear()
+            is_broker_there = True
             try:
-                reconcile(self._server, self._dispatcher)
+                is_broker_there = reconcile(self._server, self._dispatcher)
             except Exception:  # noqa: BLE001 - a bug in one look must not end all that follow
                 _log.exception("reconciling_failed")
-            self._stopped.wait(_SHORTEST_PAUSE_SECONDS)
+            # What this thread writes itself wakes it too: a broker that is away would be asked all the time.
+            self._stopped.wait(_SHORTEST_PAUSE_SECONDS if is_broker_there else _LOOK_SECONDS)
             self._changed.wait(_LOOK_SECONDS)
 
 
-def reconcile(server: Server, dispatcher: Dispatcher) -> None:
-    """Look at every job once."""
+def reconcile(server: Server, dispatcher: Dispatcher) -> bool:
+    """Look at every job once; return whether the broker took all tasks."""
+    is_broker_there = True
     with server.database.read() as session:
         jobs = [job.id for job in active_jobs(session)]
     for job_id in jobs:
@@ -92,8 +95,10 @@ def reconcile(server: Server, dispatcher: Dispatcher) -> None:
         except LinkError as error:
             _log.warning("dispatch_failed", job=str(job_id), reason=error.message)
             _explain_broker(server, job_id, error)
+            is_broker_there = False
         except Exception:  # noqa: BLE001 - one job that cannot be handled must not hold up all others
             _log.exception("step_failed", job=str(job_id))
+    return is_broker_there
 
 
 def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:
