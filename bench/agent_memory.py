@@ -6,9 +6,10 @@ layers through gateway and worker, and exports the result. The client of federat
 Both train a random fp32 model of the Llama layout.
 
 Measured is the largest resident memory (VmHWM) of one process of each, its libraries included and nothing
-taken off: of the agent's process for the job, from its fork to its end, and of the client. The agent has two
-more: its supervisor, which never loads torch, and the forker, which loads everything beforehand and computes
-nothing. The job's process shares the forker's pages; they are counted in both.
+taken off: of the agent's process for the job, from its fork to its end, the export of its result included,
+and of the client to the end of its last step. The agent has two more: its supervisor, which never loads
+torch, and the forker, which loads everything beforehand and computes nothing. The job's process shares the
+forker's pages; they are counted in both.
 
 In theory a party needs its parameters, gradients, optimiser states, the activations that its layers keep (the
 planner's estimate, splitlearn.planning.estimates, made for training every weight) and the logits three times
@@ -20,7 +21,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from bench.tables import json_path, positive, print_table, say, write_json
 from splitlearn.errors import TrunklineError
 from splitlearn.planning import ModelFolder, Role
 from splitlearn.simulation.platform.federation import PlatformFederation
+from splitlearn.simulation.platform.memory import peak_memory_of
 
 _INTERRUPTED = 130
 _MIB = 1 << 20
@@ -72,12 +74,21 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both sides of one case, and the agent's other processes."""
+    """Both sides of one case.
+
+    Attributes:
+        case: What was trained.
+        agent: Its process for the job.
+        client: Of federated averaging.
+        training_bytes: The largest memory that the agent's process had had when its last round was saved.
+        supervisor_bytes: The largest of the agent's supervisor.
+    """
 
     case: Case
     agent: Party
     client: Party
-    others: dict[Part, int]
+    training_bytes: int
+    supervisor_bytes: int
 
     def row(self) -> dict[str, Any]:
         """Return the row for JSON; ratios are agent over client."""
@@ -93,7 +104,8 @@ class Comparison:
             "theory_ratio_without_imports": self.agent.theory.total / self.client.theory.total,
             "agent": self.agent.row(),
             "client": self.client.row(),
-            **{f"agent_{part}_peak_bytes": peak for part, peak in self.others.items()},
+            "agent_training_peak_bytes": self.training_bytes,
+            "agent_supervisor_peak_bytes": self.supervisor_bytes,
         }
 
 
@@ -127,6 +139,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if peak_memory_of(os.getpid()) is None:
+        parser.error("this system does not tell a process's peak memory; Linux does (/proc/PID/status)")
     parser.add_argument("--dim", type=positive, default=1024, help="hidden size (default 1024)")
     parser.add_argument("--layers", type=positive, default=24, help="of the whole model (default 24)")
     parser.add_argument("--vocab-size", type=positive, action="append", help="a row for each (default 8192)")
@@ -159,8 +173,8 @@ def compare(case: Case, *, num_steps: int, threads: int) -> Comparison:
         say("a client of federated averaging ...")
         client = asyncio.run(_client(task))
         say("a platform of one silo ...")
-        agent = _agent(task, Path(folder) / "run")
-        return _comparison(case, task, agent, client)
+        watched, training_bytes = _agent(task, Path(folder) / "run")
+        return _comparison(case, task, watched, client, training_bytes=training_bytes)
 
 
 async def _client(task: Task) -> ClientPeaks:
@@ -171,7 +185,8 @@ async def _client(task: Task) -> ClientPeaks:
     return peaks
 
 
-def _agent(task: Task, work_dir: Path) -> dict[Part, int]:
+def _agent(task: Task, work_dir: Path) -> tuple[dict[Part, int], int]:
+    """Return the peaks of the agent's processes, and that of the job's until the end of the training."""
     federation = PlatformFederation(
         task.spec,
         model_folder=task.model_folder,
@@ -184,12 +199,13 @@ def _agent(task: Task, work_dir: Path) -> dict[Part, int]:
     )
     with AgentPeaks(federation.deployment, silo=SILO) as watched:
         told = run_to_end(federation)
-    # The process's own last word may be later than our last look at it.
-    last = max(number.value for number in told.values("peak_memory_bytes", party="silo:"))
-    return {**watched.peaks, "job": max(int(last), watched.peaks.get("job", 0))}
+    training = max(number.value for number in told.values("peak_memory_bytes", party="silo:"))
+    return watched.peaks, int(training)
 
 
-def _comparison(case: Case, task: Task, agent: dict[Part, int], client: ClientPeaks) -> Comparison:
+def _comparison(
+    case: Case, task: Task, watched: Mapping[Part, int], client: ClientPeaks, *, training_bytes: int
+) -> Comparison:
     folder = ModelFolder.open(task.model_folder)
 
     def theory(*roles: Role) -> Theory:
@@ -197,9 +213,15 @@ def _comparison(case: Case, task: Task, agent: dict[Part, int], client: ClientPe
 
     return Comparison(
         case,
-        agent=Party(agent["forker"], agent["job"], theory(Role.BOTTOM, Role.TOP)),
+        # A job that is over between two looks has said itself what it needed until then.
+        agent=Party(
+            watched["forker"],
+            max(watched.get("job", 0), training_bytes),
+            theory(Role.BOTTOM, Role.TOP),
+        ),
         client=Party(client.imports_bytes, client.peak_bytes, theory(Role.BOTTOM, Role.TRUNK, Role.TOP)),
-        others={"supervisor": agent["supervisor"], "forker": agent["forker"]},
+        training_bytes=training_bytes,
+        supervisor_bytes=watched["supervisor"],
     )
 
 
@@ -222,10 +244,10 @@ def _show(comparison: Comparison) -> None:
         _COLUMNS,
         [_cells("agent's job", comparison.agent), _cells("FedAvg client", comparison.client)],
     )
-    others = ", ".join(f"{part} {_mib(peak)} MiB" for part, peak in comparison.others.items())
     print(
         f"ratio {row['ratio']:.3f}; in theory {row['theory_ratio']:.3f}, without imports "
-        f"{row['theory_ratio_without_imports']:.3f}. The agent's other processes: {others}."
+        f"{row['theory_ratio_without_imports']:.3f}. The agent's job had needed "
+        f"{_mib(comparison.training_bytes)} MiB when its training was over; its supervisor {_mib(comparison.supervisor_bytes)} MiB."
     )
 
 

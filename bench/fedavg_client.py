@@ -4,13 +4,15 @@ It trains the same adapter on the same rows as the split run and then has its Lo
 be sent. Nothing is sent: the memory of sending a few megabytes is not what is compared.
 """
 
+import os
+
 import torch
 
 from bench.cases import batch_plan
 from bench.child import end_with_parent, prepare_torch, serve
 from bench.documents import ClientPeaks, Task
 from bench.reference import load_whole
-from client_agent.training_loop import peak_memory_bytes
+from splitlearn.simulation.platform.memory import peak_memory_of
 from splitlearn.training.optimizer import build_optimizer, set_learning_rate
 
 
@@ -18,9 +20,9 @@ def run(task: Task) -> ClientPeaks:
     """Take the job's steps as one client of federated averaging would."""
     end_with_parent()
     prepare_torch(task)
-    imports = peak_memory_bytes()
+    imports = _peak_bytes()
     model = load_whole(task)
-    loaded = peak_memory_bytes()
+    loaded = _peak_bytes()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(parameters, task.spec.optimizer)
     set_learning_rate(optimizer, task.spec.learning_rate.peak)
@@ -36,9 +38,16 @@ def run(task: Task) -> ClientPeaks:
     return ClientPeaks(
         imports_bytes=imports,
         loaded_bytes=loaded,
-        peak_bytes=peak_memory_bytes(),
+        peak_bytes=_peak_bytes(),
         update_bytes=sum(tensor.nbytes for tensor in update),
     )
+
+
+def _peak_bytes() -> int:
+    # Not ru_maxrss: it outlives an exec, and so begins with what our parent had.
+    peak = peak_memory_of(os.getpid())
+    assert peak is not None, "the benchmark has looked whether the system tells it"
+    return peak
 
 
 if __name__ == "__main__":

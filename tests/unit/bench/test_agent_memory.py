@@ -51,7 +51,7 @@ class TestComparison:
     def test_a_row_holds_measured_and_expected_ratio(self) -> None:
         agent = Party(imports_bytes=100, peak_bytes=150, theory=Theory(10, 1, 2, 3, 4))
         client = Party(imports_bytes=100, peak_bytes=600, theory=Theory(300, 1, 2, 93, 4))
-        row = Comparison(CASE, agent, client, {"supervisor": 50, "forker": 100}).row()
+        row = Comparison(CASE, agent, client, training_bytes=140, supervisor_bytes=50).row()
         assert row["ratio"] == 0.25
         assert row["theory_ratio"] == 120 / 500
         assert row["theory_ratio_without_imports"] == 20 / 400
