@@ -3,7 +3,7 @@
 Each benchmark runs alone, prints its tables and writes ``--json PATH``, whose ``rows`` carry ``ratio`` where
 something is compared:
 
-``python -m bench.split_step``   a sealed split step over a loopback websocket, against the whole model
+``python -m bench.split_step``   a sealed split step on the real platform, against the whole model
 ``python -m bench.channel``      seal, open and decode, against plain AES-GCM and copying memory
 ``python -m bench.gateway``      frames through the gateway, against a plain echo; connections that only wait
 ``python -m bench.agent_memory`` a silo's agent, against a client of federated averaging

@@ -43,6 +43,6 @@ class StepClock:
         return Measured(
             step_seconds=tuple(end - start for start, end in itertools.pairwise(starts)),
             cpu_seconds=self.cpu_seconds,
-            socket_bytes=self._bytes[self._last] - self._bytes[self._first],
+            bytes_per_step=(self._bytes[self._last] - self._bytes[self._first]) / (self._last - self._first),
             losses=tuple(losses),
         )

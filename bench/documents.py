@@ -110,19 +110,22 @@ class SiloRequest(_Document):
 
 
 class Measured(_Document):
-    """From the silo's process, or from the reference's.
+    """From the silo's process, the platform's driver, or the reference's process.
 
     Attributes:
-        step_seconds: From the start of each measured step to that of the next.
-        cpu_seconds: User and system time of this process, per measured step.
-        socket_bytes: Both directions, over all measured steps; 0 for the reference.
+        step_seconds: Of each measured step: from its start to that of the next, or as the silo reports it.
+        cpu_seconds: User and system time of the processes, per measured step; None where the run was too
+            short to tell.
+        bytes_per_step: Between silo and trunk, both directions; 0 for the reference.
         losses: Mean loss of every step in nats, warm-up and the one after the last included.
+        between_seconds: Per step, what the worker's turn took beyond the steps as the silo reports them.
     """
 
     step_seconds: tuple[float, ...]
-    cpu_seconds: float
-    socket_bytes: int
+    cpu_seconds: float | None
+    bytes_per_step: float
     losses: tuple[float, ...]
+    between_seconds: float = 0.0
 
 
 class ClientPeaks(_Document):

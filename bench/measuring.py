@@ -3,10 +3,10 @@
 import asyncio
 import statistics
 import tempfile
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from bench.cases import Case
 from bench.documents import (
@@ -26,6 +26,11 @@ from splitlearn.party_environment import PATIENT_WAITING
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
 
 _WAITING = ("OMP_WAIT_POLICY", *PATIENT_WAITING)
+
+_PLATFORM_END_SECONDS = 60.0  # the parts are stopped in order
+
+Link = Literal["platform", "websocket"]
+LINKS: tuple[Link, ...] = get_args(Link)
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -65,36 +70,31 @@ class Environments:
 
 
 @dataclass(frozen=True, slots=True)
-class SplitRun:
-    """What one run of silo and worker came to."""
-
-    silo: Measured
-    worker: WorkerAnswer
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
     """All runs of one row.
 
     Attributes:
         case: What was trained.
+        link: What lay between silo and worker.
         effort: How much was measured.
         splits: The split runs, in order.
         references: The reference's runs, in order.
     """
 
     case: Case
+    link: Link
     effort: Effort
-    splits: tuple[SplitRun, ...]
+    splits: tuple[Measured, ...]
     references: tuple[Measured, ...]
 
     def row(self) -> dict[str, Any]:
         """Return the row for JSON; seconds are of one step."""
-        splits = [statistics.median(run.silo.step_seconds) for run in self.splits]
+        splits = [statistics.median(run.step_seconds) for run in self.splits]
         references = [statistics.median(run.step_seconds) for run in self.references]
         split, reference = statistics.median(splits), statistics.median(references)
-        split_cpu = [run.silo.cpu_seconds + run.worker.cpu_seconds for run in self.splits]
+        bytes_per_step = statistics.median(run.bytes_per_step for run in self.splits)
         return {
+            "link": self.link,
             "dim": self.case.dim,
             "layers": self.case.layers,
             "adapter": self.case.adapter,
@@ -102,29 +102,28 @@ class Comparison:
             "ratio": split / reference,
             "split_seconds": split,
             "centralised_seconds": reference,
-            "bytes_per_token": self._bytes_per_token(),
+            "bytes_per_token": bytes_per_step / self.case.num_tokens,
             "payload_bytes_per_token": self.case.payload_bytes_per_token,
-            "split_cpu_seconds": statistics.median(split_cpu),
-            "centralised_cpu_seconds": statistics.median(run.cpu_seconds for run in self.references),
-            "split_loss": self.splits[-1].silo.losses[-1],
+            "split_cpu_seconds": _median(run.cpu_seconds for run in self.splits),
+            "centralised_cpu_seconds": _median(run.cpu_seconds for run in self.references),
+            "split_between_seconds": statistics.median(run.between_seconds for run in self.splits),
+            "split_loss": self.splits[-1].losses[-1],
             "centralised_loss": self.references[-1].losses[-1],
             "split_runs_seconds": splits,
             "centralised_runs_seconds": references,
         }
 
-    def _bytes_per_token(self) -> float:
-        tokens = self.effort.steps * self.case.num_tokens
-        return statistics.median(run.silo.socket_bytes / tokens for run in self.splits)
 
-
-async def compare(case: Case, effort: Effort, environments: Environments) -> Comparison:
+async def compare(case: Case, effort: Effort, environments: Environments, *, link: Link) -> Comparison:
     """Run split and reference in turn, on a model made for it and deleted at the end.
+
+    Neither leaves a process behind that the other would have to share the cores with.
 
     Raises:
         ChildError: A process failed.
     """
-    with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as folder:
-        model_folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="trunkline-bench-", ignore_cleanup_errors=True) as folder:
+        model_folder = Path(folder) / "models" / "llama"
         write_model(case, model_folder)
         task = Task(
             spec=case.spec(model_folder=model_folder, num_steps=effort.warmup + effort.steps + 1),
@@ -136,14 +135,30 @@ async def compare(case: Case, effort: Effort, environments: Environments) -> Com
         )
         splits, references = [], []
         for number in range(effort.alternations):
-            splits.append(await run_split(task, environments.split))
+            splits.append(await run_split(task, environments.split, link=link))
             references.append(await run_reference(task, environments.reference))
             say(_progress(number, effort, splits[-1], references[-1]))
-    return Comparison(case, effort, tuple(splits), tuple(references))
+    return Comparison(case, link, effort, tuple(splits), tuple(references))
 
 
-async def run_split(task: Task, environment: Mapping[str, str]) -> SplitRun:
-    """Train with silo and worker as two processes."""
+async def run_split(task: Task, environment: Mapping[str, str], *, link: Link) -> Measured:
+    """Train with silo and worker as processes of their own."""
+    run = _run_on_platform if link == "platform" else _run_over_websocket
+    return await run(task, environment)
+
+
+async def _run_on_platform(task: Task, environment: Mapping[str, str]) -> Measured:
+    """Train on a platform that is started for it and stopped after it."""
+    async with child(
+        "bench.platform_run", task, environment=environment, end_seconds=_PLATFORM_END_SECONDS
+    ) as driver:
+        measured = await driver.receive(Measured)
+        await driver.finished()
+    return measured
+
+
+async def _run_over_websocket(task: Task, environment: Mapping[str, str]) -> Measured:
+    """Train with silo and worker as two processes, and nothing between them."""
     roster = enrol(task.spec)
     silo_name = task.spec.silos[0].name
     worker_request = WorkerRequest(task=task, credentials=_credentials(roster.worker, roster))
@@ -156,7 +171,8 @@ async def run_split(task: Task, environment: Mapping[str, str]) -> SplitRun:
         measured, answered = await _both(silo.receive(Measured), worker.receive(WorkerAnswer))
         await silo.finished()
         await worker.finished()
-    return SplitRun(measured, answered)
+    assert measured.cpu_seconds is not None, "a silo has a clock"
+    return measured.model_copy(update={"cpu_seconds": measured.cpu_seconds + answered.cpu_seconds})
 
 
 async def run_reference(task: Task, environment: Mapping[str, str]) -> Measured:
@@ -186,10 +202,14 @@ def _credentials(identity: Identity, roster: Roster) -> Credentials:
     )
 
 
-def _progress(number: int, effort: Effort, split: SplitRun, reference: Measured) -> str:
-    ours, theirs = statistics.median(split.silo.step_seconds), statistics.median(reference.step_seconds)
-    cpu = split.silo.cpu_seconds + split.worker.cpu_seconds
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _progress(number: int, effort: Effort, split: Measured, reference: Measured) -> str:
+    ours, theirs = statistics.median(split.step_seconds), statistics.median(reference.step_seconds)
     return (
         f"  run {number + 1} of {effort.alternations}: split {ours:.3f} s, reference {theirs:.3f} s, "
-        f"ratio {ours / theirs:.3f} (CPU {cpu:.3f} s and {reference.cpu_seconds:.3f} s)"
+        f"ratio {ours / theirs:.3f}"
     )

@@ -25,10 +25,13 @@ class ChildError(Exception):
 class Child:
     """One running child; made by :func:`child`."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, errors: IO[bytes]) -> None:
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, errors: IO[bytes], *, end_seconds: float
+    ) -> None:
         self._name = name
         self._process = process
         self._errors = errors
+        self._end_seconds = end_seconds
 
     @property
     def pid(self) -> int:
@@ -74,7 +77,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), timeout=_END_SECONDS)
+            await asyncio.wait_for(self._process.wait(), timeout=self._end_seconds)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -88,13 +91,16 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def child(module: str, request: BaseModel, *, environment: Mapping[str, str]) -> AsyncIterator[Child]:
+async def child(
+    module: str, request: BaseModel, *, environment: Mapping[str, str], end_seconds: float = _END_SECONDS
+) -> AsyncIterator[Child]:
     """Start ``python -m module``, hand it its request, and end it on leaving, whatever happened.
 
     Args:
         module: A program of this package.
         request: Its request.
         environment: All of its environment.
+        end_seconds: After it was asked to end it is killed so much later.
     """
     with tempfile.TemporaryFile() as errors:
         process = await asyncio.create_subprocess_exec(
@@ -109,7 +115,7 @@ async def child(module: str, request: BaseModel, *, environment: Mapping[str, st
             limit=_MAX_LINE_BYTES,
             start_new_session=True,  # Ctrl-C is for the parent, which then ends its children
         )
-        running = Child(module.rpartition(".")[2], process, errors)
+        running = Child(module.rpartition(".")[2], process, errors, end_seconds=end_seconds)
         try:
             running.send(request)
             yield running

@@ -1,15 +1,26 @@
 """How much slower is a split, sealed training step than the same step of the whole model?
 
-Silo and worker are two processes that talk over a websocket on the loopback interface, through the real
-parties, protocol, sealed channel and bf16 codec. The reference is a plain training loop over the whole
-model in one process: same weights, batches, trainable tensors, optimiser and loss. All have two threads on
-the same two cores. Split and reference take turns, and the ratio is that of the medians.
+The split run is a job of one silo on the real platform (``--link platform``): control plane, gateway, worker
+and agent are processes, the agent's rows come from a file, its frames go through the gateway, its numbers to
+the control plane. With ``--link websocket`` silo and worker are two processes of this package that talk over
+a loopback websocket, and nothing else runs: the difference is what the platform costs.
 
-The split's processes are started as agents and workers should be (splitlearn.party_environment): threads
-that wait soon sleep. The reference keeps torch's defaults: its threads may spin, nobody else wants the cores.
+The reference is a plain training loop over the whole model in one process: same weights, batches, trainable
+tensors, optimiser and loss. Silo, worker and reference have two threads each on the same two cores. Split and
+reference take turns; a platform is stopped before the reference begins, and another one started for the next
+turn. The ratio is that of the medians.
 
-A step lasts from its start to the start of the next one, seen at the silo. Bytes are those of the silo's
-socket, websocket headers included, in both directions, per valid token. CPU seconds are of all processes.
+The split's processes are started as agents and workers are (splitlearn.party_environment): threads that wait
+soon sleep. The reference keeps torch's defaults: its threads may spin, nobody else wants the cores.
+
+A step's seconds on the platform are those that the silo reports (the metric ``seconds``): from the step's
+first computation to its last at the silo, the trunk's work and every wait for it included; the trunk's
+optimiser step falls into the silo's next one. What lies between the steps (``between``) follows from the
+worker's ``turn_seconds`` of the whole round. Over the websocket and in the reference a step lasts from its
+start to the start of the next one.
+
+Bytes are sealed frames in both directions per valid token, over the websocket its headers too. CPU seconds
+are of all processes of a side, but not of this one, which asks the control plane for numbers once a second.
 """
 
 import argparse
@@ -22,7 +33,7 @@ from typing import Any
 
 from bench.cases import ADAPTERS, LAYERS_OF_DIM, Case, select_cases
 from bench.machine import describe_machine, stay_on_cores
-from bench.measuring import Effort, Environments, compare
+from bench.measuring import LINKS, Effort, Environments, Link, compare
 from bench.processes import ChildError
 from bench.tables import Row, json_path, positive, print_table, say, write_json
 from splitlearn.party_environment import party_environment
@@ -30,7 +41,7 @@ from splitlearn.party_environment import party_environment
 _NUM_CORES = 2
 _INTERRUPTED = 130
 _COLUMNS = (
-    "dim", "layers", "adapter", "clip", "ratio", "split s", "reference s",
+    "dim", "layers", "adapter", "clip", "ratio", "split s", "reference s", "between s",
     "split CPU s", "reference CPU s", "bytes/token", "over payload",
 )  # fmt: skip
 
@@ -46,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     code = 0
     try:
-        asyncio.run(_measure(cases, effort, environments, rows))
+        asyncio.run(_measure(cases, effort, environments, rows, link=options.link))
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("interrupted; every process has been ended and the temporary folder deleted")
         code = _INTERRUPTED
@@ -71,6 +82,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dim", type=int, choices=sorted(LAYERS_OF_DIM), action="append", help="hidden size")
     parser.add_argument("--adapter", choices=ADAPTERS, action="append", help="what is trained")
     parser.add_argument("--clip", type=_clip, action="append", metavar="{off,1.0}", help="gradient clipping")
+    parser.add_argument("--link", choices=LINKS, default="platform", help="(default platform)")
     parser.add_argument("--steps", type=positive, default=20, help="measured steps of a run (default 20)")
     parser.add_argument("--warmup", type=positive, default=5, help="steps before them (default 5)")
     parser.add_argument("--alternations", type=positive, default=3, help="runs of each side (default 3)")
@@ -89,7 +101,7 @@ def _clip(text: str) -> float | None:
 
 
 async def _measure(
-    cases: Sequence[Case], effort: Effort, environments: Environments, rows: list[Row]
+    cases: Sequence[Case], effort: Effort, environments: Environments, rows: list[Row], *, link: Link
 ) -> None:
     task = asyncio.current_task()
     assert task is not None
@@ -97,17 +109,18 @@ async def _measure(
     for number, case in enumerate(cases, 1):
         clip = "off" if case.clip is None else f"{case.clip:g}"
         say(f"row {number} of {len(cases)}: dim {case.dim} x {case.layers}, {case.adapter}, clip {clip}")
-        comparison = await compare(case, effort, environments)
+        comparison = await compare(case, effort, environments, link=link)
         rows.append(comparison.row())
 
 
 def _show(rows: Sequence[Row]) -> None:
-    print_table("A split, sealed step against the whole model", _COLUMNS, [_cells(row) for row in rows])
+    title = f"A split, sealed step ({rows[0]['link']}) against the whole model"
+    print_table(title, _COLUMNS, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> list[str]:
     def seconds(key: str) -> str:
-        return f"{row[key]:.3f}"
+        return "" if row[key] is None else f"{row[key]:.3f}"
 
     excess: Any = row["bytes_per_token"] / row["payload_bytes_per_token"] - 1
     return [
@@ -118,6 +131,7 @@ def _cells(row: Row) -> list[str]:
         f"{row['ratio']:.3f}",
         seconds("split_seconds"),
         seconds("centralised_seconds"),
+        seconds("split_between_seconds"),
         seconds("split_cpu_seconds"),
         seconds("centralised_cpu_seconds"),
         f"{row['bytes_per_token']:.1f}",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.cases import Case, select_cases
-from bench.measuring import Effort, Environments, compare
+from bench.measuring import Effort, Environments, Link, compare
 from bench.split_step import parse
 from bench.tables import write_json
 
@@ -27,6 +27,7 @@ class TestParse:
         assert len(cases) == 8
         assert {(case.dim, case.layers) for case in cases} == {(512, 8), (768, 12)}
         assert (options.steps, options.warmup, options.alternations) == (20, 5, 3)
+        assert options.link == "platform"
 
     def test_flags_select_rows(self) -> None:
         options = parse(["--dim", "512", "--adapter", "full", "--clip", "off"])
@@ -40,6 +41,7 @@ class TestParse:
             ["--adapter", "prefix"],
             ["--clip", "2"],
             ["--steps", "0"],
+            ["--link", "memory"],
             ["--json", "/dev/null"],
         ],
     )
@@ -53,15 +55,17 @@ class TestParse:
 
 
 class TestCompare:
-    def test_measures_two_processes_against_one(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("link", ["websocket", pytest.param("platform", marks=pytest.mark.slow)])
+    def test_measures_processes_against_one(self, link: Link, tmp_path: Path) -> None:
         environments = Environments(split=ENVIRONMENT, reference=ENVIRONMENT)
-        row = asyncio.run(compare(TINY, QUICK, environments)).row()
+        row = asyncio.run(compare(TINY, QUICK, environments, link=link)).row()
 
         write_json(tmp_path / "out.json", rows=[row], machine={"cores": 2})
         document = json.loads((tmp_path / "out.json").read_text())
         assert document["machine"] == {"cores": 2}
         (kept,) = document["rows"]
-        assert {key: kept[key] for key in ("dim", "layers", "adapter", "clip")} == {
+        assert {key: kept[key] for key in ("link", "dim", "layers", "adapter", "clip")} == {
+            "link": link,
             "dim": 32,
             "layers": 3,
             "adapter": "lora",
