@@ -220,11 +220,11 @@ class TestRetry:
         shown = federation.world.admin.ok("POST", f"/jobs/{job_id}/retry", {})
         assert [(silo["finished"], silo["finish_code"]) for silo in shown["silos"]] == [(None, "")] * 2
 
-    @pytest.mark.parametrize("number", [-1, 1 << 63, 10**30, 1.5])
-    def test_of_no_round_is_refused(self, federation: Federation, number: float) -> None:
+    def test_of_no_round_is_refused(self, federation: Federation) -> None:
         job_id = _failed(federation)
-        answer = federation.world.admin.refused("POST", f"/jobs/{job_id}/retry", {"round": number})
-        assert answer == (422, "invalid_request")
+        for number in (-1, 1 << 63, 10**30, 1.5):
+            answer = federation.world.admin.refused("POST", f"/jobs/{job_id}/retry", {"round": number})
+            assert answer == (422, "invalid_request"), number
 
 
 class TestRemoveModel:
