@@ -18,6 +18,7 @@ from splitlearn.spec import MAX_SPEC_BYTES
 app = group("jobs", f"Submit, follow and end jobs. {EPILOG_REMOTE}")
 
 Job = Annotated[str, typer.Argument(help="The job's id.")]
+Project = Annotated[str, typer.Option(help="The project that the job belongs to.")]
 SpecFile = Annotated[str, typer.Argument(help="A file with the specification in JSON; - for standard input.")]
 _COLUMNS = ["id", "name", "state", "reason", "submitted_by", "created_at"]
 _ENDED = {"completed": 0, "failed": 11, "cancelled": REFUSED_EXIT_CODE}
@@ -30,19 +31,20 @@ def submit(
     spec: SpecFile,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    project: Project = "default",
     as_json: AsJson = False,
 ) -> None:
     """Submit a job; its silos are asked, then a worker takes it up."""
-    job = _remote().call("POST", "/jobs", {"spec": _read(spec)})
+    job = _remote().call("POST", "/jobs", {"spec": _read(spec), "project": project})
     show(job, as_json=as_json, text=f"{job['id']}  {_state(job)}")
     if watch:
         _follow(job["id"], as_json=as_json)
 
 
 @app.command("plan", epilog="Example: trunkline jobs plan job.json")
-def plan(spec: SpecFile, *, as_json: AsJson = False) -> None:
+def plan(spec: SpecFile, *, project: Project = "default", as_json: AsJson = False) -> None:
     """Tell what a job would need: bytes per step, memory per role, workers that could host it."""
-    found = _remote().call("POST", "/jobs/plan", {"spec": _read(spec)})
+    found = _remote().call("POST", "/jobs/plan", {"spec": _read(spec), "project": project})
     if as_json:
         show(found, as_json=True)
         return
