@@ -13,6 +13,7 @@ from backend.cli.options import EPILOG_REMOTE, AsJson, group
 from backend.cli.output import REFUSED_EXIT_CODE, CommandError, show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import JobState
+from backend.organizations.service import FIRST_NAME
 from splitlearn.spec import MAX_SPEC_BYTES
 
 app = group("jobs", f"Submit, follow and end jobs. {EPILOG_REMOTE}")
@@ -31,7 +32,7 @@ def submit(
     spec: SpecFile,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
-    project: Project = "default",
+    project: Project = FIRST_NAME,
     as_json: AsJson = False,
 ) -> None:
     """Submit a job; its silos are asked, then a worker takes it up."""
@@ -42,7 +43,7 @@ def submit(
 
 
 @app.command("plan", epilog="Example: trunkline jobs plan job.json")
-def plan(spec: SpecFile, *, project: Project = "default", as_json: AsJson = False) -> None:
+def plan(spec: SpecFile, *, project: Project = FIRST_NAME, as_json: AsJson = False) -> None:
     """Tell what a job would need: bytes per step, memory per role, workers that could host it."""
     found = _remote().call("POST", "/jobs/plan", {"spec": _read(spec), "project": project})
     if as_json:
