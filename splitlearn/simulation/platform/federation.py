@@ -196,6 +196,7 @@ class PlatformFederation:
         self._stopwatch.ended("job submitted")
 
     def _go_on(self, control_plane: ControlPlane) -> None:
+        self._numbers.resumed_from = self.last_round
         self._deployment.start_agents([silo.name for silo in self._spec.silos])
         job = control_plane.call("GET", f"/jobs/{self.job_id}")
         if job["state"] in {"failed", "cancelled"}:

@@ -31,10 +31,13 @@ class JobNumbers:
     Attributes:
         is_choice: Whether an evaluation has an accuracy too.
         forward: Told of every step, evaluation and round once, when it is whole.
+        resumed_from: Last round that an earlier, interrupted run has finished; up to there numbers are taken
+            in, but not told again.
     """
 
     is_choice: bool
     forward: OnProgress
+    resumed_from: int = 0
     _points: dict[tuple[str, int, int], dict[str, float]] = field(default_factory=dict)
     _told: set[tuple[str, int, int]] = field(default_factory=set)
 
@@ -116,7 +119,7 @@ class JobNumbers:
     def _tell(self, key: tuple[str, int, int]) -> None:
         party, round_number, step = key
         values = self._points[key]
-        if key in self._told:
+        if round_number <= self.resumed_from or key in self._told:
             return
         kind, _, name = party.partition(":")
         if kind == "worker" and step == _OF_A_ROUND and _is_round(values):

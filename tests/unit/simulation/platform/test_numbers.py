@@ -83,3 +83,16 @@ class TestRounds:
             numbers.take(_points(f"silo:{silo}", {"peak_memory_bytes": value}, step=-1))
         assert numbers.peak_memory_bytes("silo") == 9
         assert numbers.peak_memory_bytes("worker") is None
+
+
+class TestResumed:
+    def test_what_the_earlier_run_had_finished_is_counted_but_not_told(self, told: list[Progress]) -> None:
+        numbers = JobNumbers(is_choice=False, forward=told.append, resumed_from=1)
+        round_of_worker = {"seconds_per_step": 0.5, "turn_steps": 1.0}
+        for round_number in (1, 2):
+            numbers.take(_points("silo:north", STEP, round_number=round_number, step=round_number - 1))
+            numbers.take(_points("worker:one", round_of_worker, round_number=round_number, step=-1))
+        assert [progress.round for progress in told if isinstance(progress, RoundFinished)] == [2]
+        assert [progress.step for progress in told if isinstance(progress, StepDone)] == [1]
+        assert [step.step for step in numbers.steps("north")] == [0, 1]
+        assert (numbers.last_round, numbers.num_steps()) == (2, 2)
