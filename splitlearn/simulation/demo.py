@@ -20,6 +20,7 @@ from splitlearn.simulation.demo_options import DemoOptions
 from splitlearn.simulation.federation import Federation
 from splitlearn.simulation.interruption import Interruption
 from splitlearn.simulation.json_files import refuse_unwritable, write_json
+from splitlearn.simulation.json_place import refuse_taken
 from splitlearn.simulation.outcome import DemoOutcome, Fault
 from splitlearn.simulation.platform.federation import PlatformFederation
 from splitlearn.simulation.reference_process import ReferenceProcess, ReferenceStep
@@ -138,6 +139,7 @@ class _Demo:
 
     def run(self) -> DemoOutcome:
         try:
+            refuse_taken(self._options)
             if self._options.json_path is not None:
                 refuse_unwritable(self._options.json_path)
                 self._json_path = self._options.json_path

@@ -15,6 +15,7 @@
 
 import errno
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ _OF_A_RUN = (
     "platform",
     RESULT,
 )  # the job first: what is left of it is no run
+NAMES_OF_A_RUN = frozenset({LOCK, "models", "earlier", *_OF_A_RUN})
+"""What a run makes in its folder, besides files whose names begin with a dot."""
+_OF_A_RESULT = frozenset({"status", "schedule", "silos", "out", "last_round"})
+_MAX_RESULT_BYTES = 1 << 20
 _MAX_DIFFERENCES = 5
 
 
@@ -165,11 +170,25 @@ def claim(path: Path) -> Iterator[RunFolder]:
 
 
 def _refuse_strangers(path: Path) -> None:
-    names = {entry.name for entry in path.iterdir()}
-    if names and LOCK not in names:
+    if (path / LOCK).exists():
+        return
+    strangers = [entry.name for entry in path.iterdir() if not _is_result(entry)]
+    if strangers:
         raise StorageError(
-            f"{path} holds files that are no run of Trunkline ({min(names)}); choose an empty or a new folder"
+            f"{path} holds files that are no run of Trunkline ({min(strangers)}); "
+            "choose an empty or a new folder"
         )
+
+
+def _is_result(path: Path) -> bool:
+    """Whether this is what ``--json`` has left of a run that was refused."""
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_RESULT_BYTES:
+            return False
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= _OF_A_RESULT
 
 
 def _lock(path: Path) -> int:

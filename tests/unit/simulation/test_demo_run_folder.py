@@ -5,6 +5,8 @@ import pytest
 from splitlearn.errors import SpecError, StorageError
 from splitlearn.simulation.demo_inputs import plan_job
 from splitlearn.simulation.demo_options import DemoOptions
+from splitlearn.simulation.json_files import write_json
+from splitlearn.simulation.outcome import DemoOutcome, Fault
 from splitlearn.simulation.run_folder import LOCK, Job, RunFolder, claim
 
 
@@ -40,6 +42,12 @@ class TestClaim:
         with pytest.raises(StorageError, match=r"no run of Trunkline \(thesis.txt\)"), claim(tmp_path):
             pass
         assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+    def test_takes_a_folder_with_only_the_result_of_a_refused_call(self, tmp_path: Path) -> None:
+        refused = DemoOutcome("failed", DemoOptions(out=tmp_path), fault=Fault("spec", "no", 2))
+        write_json(tmp_path / "numbers.json", refused.to_json())
+        with claim(tmp_path) as folder:
+            assert folder.begin(job()) is None
 
     def test_refuses_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "run").write_text("")
