@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app_prefix import API_PREFIX
 from backend.cli.output import USAGE_EXIT_CODE, CommandError
+from splitlearn.loopback import UNPROXIED
 
 _TIMEOUT_SECONDS = 30.0
 _QUIET_SECONDS = 60.0  # a stream says that it lives every 15
@@ -48,7 +49,9 @@ class Remote:
         self._url = _address(settings.url)
         # A connection is closed with its answer: a command asks once or twice, and nobody closes a client.
         limits = httpx2.Limits(max_keepalive_connections=0)
-        self._client = httpx2.Client(headers=headers, timeout=_TIMEOUT_SECONDS, limits=limits)
+        self._client = httpx2.Client(
+            headers=headers, timeout=_TIMEOUT_SECONDS, limits=limits, mounts=UNPROXIED
+        )
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Return the answer's JSON, or None when it has none.

@@ -34,6 +34,7 @@ from backend.parties.repository import find_party
 from backend.server import Server
 from backend.settings import Settings
 from splitlearn.errors import StorageError
+from splitlearn.loopback import UNPROXIED
 from splitlearn.processes import Child, Program, refuse_used_port
 
 _READY_SECONDS = 60.0
@@ -214,13 +215,15 @@ def _write_private(path: Path, content: Mapping[str, Any]) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx2.get(url, timeout=_ASK_SECONDS).is_success
+        with httpx2.Client(mounts=UNPROXIED) as client:
+            return client.get(url, timeout=_ASK_SECONDS).is_success
     except httpx2.HTTPError:
         return False
 
 
 def _ticket_public_key(url: str) -> str:
-    answer = httpx2.get(f"{url}{API_PREFIX}/federation", timeout=_READY_SECONDS)
+    with httpx2.Client(mounts=UNPROXIED) as client:
+        answer = client.get(f"{url}{API_PREFIX}/federation", timeout=_READY_SECONDS)
     answer.raise_for_status()
     key: str = answer.json()["ticket_public_key"]
     return key

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend.gateway.standings import FeedError, Standing
 from backend.gateway.tickets import Role, Seat
+from splitlearn.loopback import UNPROXIED
 
 MAX_SEATS_PER_QUESTION = 1000
 _MAX_ANSWER_BYTES = 1 << 20
@@ -65,7 +66,7 @@ class HttpFeed:
     def __init__(self, url: str, *, token: str | None = None) -> None:
         self._url = url
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._client = httpx.AsyncClient(timeout=_SECONDS_PER_QUESTION, headers=headers)
+        self._client = httpx.AsyncClient(timeout=_SECONDS_PER_QUESTION, headers=headers, mounts=UNPROXIED)
 
     async def __aenter__(self) -> Self:
         """Do nothing yet; connections are opened when a question is asked."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from splitlearn.control_plane.admission import ErrorAnswer
 from splitlearn.control_plane.errors import RefusedError, UnreachableError, refusal
+from splitlearn.loopback import UNPROXIED
 
 API_PREFIX = "/api/v1"
 _FIRST_PAUSE_SECONDS = 0.25
@@ -71,7 +72,7 @@ class Requests:
         self.url = url
         self._on_reach = on_reach
         self.http = httpx2.AsyncClient(
-            base_url=url + API_PREFIX, timeout=_TIMEOUT_SECONDS, follow_redirects=False
+            base_url=url + API_PREFIX, timeout=_TIMEOUT_SECONDS, follow_redirects=False, mounts=UNPROXIED
         )
 
     async def close(self) -> None:

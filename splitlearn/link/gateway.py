@@ -10,6 +10,7 @@ from splitlearn.link.closing import CloseReason, GatewayClosedError
 from splitlearn.link.interface import Buffer
 from splitlearn.link.keepalive import LIBRARY_LOGGER, WatchedConnection
 from splitlearn.link.websocket import WebsocketLink, trust_settings
+from splitlearn.loopback import proxy_for
 from splitlearn.wire import Limits
 
 PAIRED = "paired"
@@ -81,6 +82,7 @@ async def connect_gateway(
             max_size=limits.max_frame_bytes,
             max_queue=_MAX_QUEUED_FRAMES,
             open_timeout=timeout_seconds,
+            proxy=proxy_for(url),
             close_timeout=2.0,
             ping_interval=ping_seconds,
             ping_timeout=silence_seconds,

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from splitlearn.errors import LinkError
 from splitlearn.link.interface import Accept, Buffer
+from splitlearn.loopback import proxy_for
 from splitlearn.wire import Limits
 
 _CONNECTION_SETTINGS: dict[str, Any] = {"ping_interval": 20.0, "ping_timeout": 20.0, "close_timeout": 2.0}
@@ -93,6 +94,7 @@ async def connect_websocket(
             max_size=limits.max_frame_bytes,
             max_queue=_MAX_QUEUED_FRAMES,
             open_timeout=timeout_seconds,
+            proxy=proxy_for(url),
             **trust_settings(ssl_context),
             **_CONNECTION_SETTINGS,
         )

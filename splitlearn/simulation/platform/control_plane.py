@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 
 from splitlearn.errors import LinkError, TrunklineError
+from splitlearn.loopback import UNPROXIED
 
 _API = "/api/v1"
 _TIMEOUT_SECONDS = 30.0
@@ -33,7 +34,7 @@ class ControlPlane:
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
         self.url = url
-        self._client = httpx2.Client(base_url=url + _API, timeout=_TIMEOUT_SECONDS)
+        self._client = httpx2.Client(base_url=url + _API, timeout=_TIMEOUT_SECONDS, mounts=UNPROXIED)
         if token is not None:
             self._authorize(token)
 
