@@ -4,6 +4,7 @@ The web framework takes a second to load: only the commands that need it do so.
 """
 
 import os
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from backend.bootstrap import FirstAdmin
     from backend.server import Server
 
+_STOP_SECONDS = 5  # for answers under way; streams end at once
 GATEWAY_EPILOG = (
     "Example: TRUNKLINE_GATEWAY_STANDINGS_TOKEN=... trunkline gateway --control-plane http://127.0.0.1:8470"
 )
@@ -86,7 +88,7 @@ def api() -> None:
     server, first = start(settings)
     _announce(first)
     _say_where(server)
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(server, lifespan=background),
         host=settings.host,
         port=settings.port,
@@ -95,7 +97,15 @@ def api() -> None:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
         server_header=False,
+        timeout_graceful_shutdown=_STOP_SECONDS,
     )
+
+    class _Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            server.bus.close()  # uvicorn waits for open answers, and a stream of events has no end of its own
+            super().handle_exit(sig, frame)
+
+    _Server(config).run()
 
 
 def gateway(

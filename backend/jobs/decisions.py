@@ -10,11 +10,12 @@ from backend.jobs.moves import Why
 
 @dataclass(frozen=True, slots=True)
 class SiloView:
-    """A silo's part: its word on the job, and whether it is through."""
+    """A silo's part: its word on the job, whether it is through, and whether it still belongs."""
 
     name: str
     approval: Approval
     is_finished: bool
+    is_revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,11 @@ def decide(job: JobView, idle_workers: Sequence[str], *, online: int, now: datet
     if job.desired is Desired.CANCEL:
         why = Why("cancelled", _PLATFORM, "was asked to cancel", job.state.value, "retry or clone it")
         return Move(JobState.CANCELLED, why)
+    revoked = [silo.name for silo in job.silos if silo.is_revoked and not silo.is_finished]
+    if revoked:
+        next_ = "clone the job without it, or enrol it again under a new name"
+        why = Why("silo_revoked", revoked[0], "was revoked and cannot go on", job.state.value, next_)
+        return Move(JobState.FAILED, why)
     action: Action | None = None
     match job.state:
         case JobState.AWAITING_APPROVAL:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job, JobState, Lease, PartyKind, Project, Worker
+from backend.db.models import Job, JobState, Lease, PartyKind, PartyStatus, Project, Worker
 from backend.events import EventKind, emit
 from backend.jobs.decisions import (
     Action,
@@ -140,7 +140,12 @@ def _view(session: Session, job: Job) -> JobView:
         since=job.state_since or job.updated_at,
         patience=timedelta(seconds=spec.patience_seconds),
         silos=tuple(
-            SiloView(silo.name, part.approval, is_finished=part.finished_at is not None)
+            SiloView(
+                silo.name,
+                part.approval,
+                is_finished=part.finished_at is not None,
+                is_revoked=silo.status is PartyStatus.REVOKED,
+            )
             for part, silo in silos_of(session, job.id)
         ),
         lease=_lease_view(session, lease),

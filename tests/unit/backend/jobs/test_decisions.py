@@ -27,6 +27,7 @@ APPROVED = SiloView("north", Approval.APPROVED, is_finished=False)
 FINISHED = SiloView("north", Approval.APPROVED, is_finished=True)
 WAITING = SiloView("south", Approval.WAITING, is_finished=False)
 REFUSED = SiloView("south", Approval.REFUSED, is_finished=False)
+REVOKED = SiloView("south", Approval.APPROVED, is_finished=False, is_revoked=True)
 LEASE = LeaseView("gpu-1", is_holder_alive=True, expires_at=NOW + timedelta(seconds=15), is_dispatched=True)
 
 
@@ -166,3 +167,14 @@ class TestPlace:
     def test_a_pause_comes_before_a_worker(self) -> None:
         view = job(JobState.QUEUED, desired=Desired.PAUSE)
         assert outcome(view, "gpu-1") == (Move, JobState.PAUSED, "paused", "control plane")
+
+
+@pytest.mark.parametrize("state", sorted(set(JobState) - ENDED - {JobState.SUBMITTED}))
+def test_a_job_of_a_revoked_silo_fails_and_names_it(state: JobState) -> None:
+    view = job(state, silos=(APPROVED, REVOKED), lease=LEASE)
+    assert outcome(view, "gpu-1") == (Move, JobState.FAILED, "silo_revoked", "south")
+
+
+def test_a_silo_that_is_revoked_after_its_part_takes_nothing_away() -> None:
+    through = SiloView("south", Approval.APPROVED, is_finished=True, is_revoked=True)
+    assert outcome(job(JobState.FINISHING, silos=(FINISHED, through)))[1] == JobState.COMPLETED
