@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from backend.cli.options import AsJson
+from backend.cli.output import USAGE_EXIT_CODE, CommandError
 from backend.settings import Settings
 from splitlearn.processes import free_port
 
@@ -83,11 +84,18 @@ def _options(  # each argument is one flag
         given["state_dir"] = state_dir
     if port is not None:
         given["port"] = port or free_port(host)
+    settings = Settings(**given)
+    if gateway_port == settings.port:
+        raise CommandError(
+            f"API and gateway cannot both listen on port {gateway_port}",
+            remedy="give each its own: --port, --gateway-port",
+            exit_code=USAGE_EXIT_CODE,
+        )
     environment = dict(os.environ)  # noqa: TID251 - the entry point; the parts read their own settings from it
     if models_from:
         environment["TRUNKLINE_MODEL_SOURCES"] = os.pathsep.join(str(path.absolute()) for path in models_from)
     return UpOptions(
-        settings=Settings(**given),
+        settings=settings,
         gateway_port=gateway_port or free_port(host),
         workers=workers,
         worker_arguments=worker_arguments,
