@@ -111,6 +111,7 @@ def _export_lora(
         base_model_name_or_path=base_name,
         inference_mode=True,
     )
+    config.target_modules = sorted(config.target_modules)  # PEFT keeps a set: its order differs by process
     on_disk = {name.replace(".default.", "."): tensor.contiguous() for name, tensor in union.items()}
     with whole_folder(out_dir, num_bytes=_bytes(union.values()) + SMALL_FILES_BYTES) as temporary:
         config.save_pretrained(str(temporary))

@@ -121,7 +121,7 @@ class TestLora:
         folder = folder_of("llama")
         export_result(folder, Trained(folder, LORA).parts, LORA, tmp_path / "adapter")
         config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-        assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
+        assert config["target_modules"] == ["q_proj", "v_proj"]  # in this order in every process
         assert (config["r"], config["lora_alpha"], config["inference_mode"]) == (4, 8, True)
         assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
             "adapter_config.json",
