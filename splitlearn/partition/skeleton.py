@@ -64,8 +64,17 @@ def build_skeleton(folder: ModelFolder, *, dtype: torch.dtype) -> Any:
         with BUILD_LOCK, torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     except _REFUSALS as error:
-        raise ModelFilesError(f"{folder.path / 'config.json'} is refused by transformers: {error}") from error
+        raise ModelFilesError(
+            f"{folder.path / 'config.json'} is refused by transformers ({_one_line(error)}); "
+            "correct it, or download the model again"
+        ) from error
     return model.eval()
+
+
+def _one_line(error: Exception) -> str:
+    sentence = " ".join(str(error).split())
+    # A KeyError's text is the key alone.
+    return f"it does not know {sentence}" if isinstance(error, KeyError) else sentence
 
 
 def cut_skeleton(model: Any, *, family: Family, cut: Cut, role: Role) -> None:

@@ -1,7 +1,7 @@
 """A model folder, known by its config.json and the headers of its safetensors files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,12 +58,15 @@ class ModelFolder:
             )
         config = _read_json(folder / "config.json")
         family = family_of(config)
+        _refuse_quantised(config, folder)
+        num_layers = _count(config, family.layers_key, folder)
         files, headers = _files(folder)
+        _refuse_more_layers(files, family, folder, num_layers=num_layers)
         return cls(
             path=folder,
             config=config,
             family=family,
-            num_layers=_count(config, family.layers_key, folder),
+            num_layers=num_layers,
             hidden_size=_count(config, family.width_key, folder),
             ties_embeddings=bool(config.get("tie_word_embeddings", family.ties_embeddings)),
             files=files,
@@ -157,9 +160,32 @@ def _read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]
         ) from error
     except ValueError as error:
         raise ModelFilesError(f"{path} is not JSON ({error}); download it again") from error
+    except RecursionError as error:
+        raise ModelFilesError(f"{path} is nested too deeply; download it again") from error
     if not isinstance(content, dict):
         raise ModelFilesError(f"{path} is not a JSON object of at most {max_bytes} bytes; download it again")
     return content
+
+
+def _refuse_quantised(config: Mapping[str, Any], folder: Path) -> None:
+    quantization = config.get("quantization_config")
+    if quantization is None:
+        return
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    raise ModelFilesError(
+        f"{folder / 'config.json'} has a quantization_config ({method or 'of no stated method'}), and "
+        "quantised weights cannot be trained; use the unquantised model"
+    )
+
+
+def _refuse_more_layers(files: Iterable[str], family: Family, folder: Path, *, num_layers: int) -> None:
+    layers = (family.layer_of(family.parameter_of(name)) for name in files)
+    found = max((layer + 1 for layer in layers if layer is not None), default=0)
+    if found > num_layers:
+        raise ModelFilesError(
+            f"{folder / 'config.json'}: {family.layers_key[0]} is {num_layers}, but the weights have {found} "
+            "layers; correct it, or download the model again"
+        )
 
 
 def _count(config: Mapping[str, Any], keys: tuple[str, ...], folder: Path) -> int:

@@ -86,7 +86,7 @@ def _parse(text: bytes, path: Path, *, data_begin: int, data_bytes: int) -> dict
             name: _tensor(name, entry, path, data_begin=data_begin, data_bytes=data_bytes)
             for name, entry in entries.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _corrupt(path, f"its header is malformed ({error})") from error
 
 

@@ -161,7 +161,7 @@ def _file_of(folder: ModelFolder, tensor: str) -> str:
     parameter = folder.parameter_of(tensor)
     layer = folder.family.layer_of(parameter)
     if layer is not None:
-        return layer_file(layer) if layer < folder.num_layers else OTHER
+        return layer_file(layer)
     if folder.family.is_before_layers(parameter):
         return BEFORE
     return AFTER if folder.family.is_after_layers(parameter) else OTHER

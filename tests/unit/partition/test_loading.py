@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -218,12 +219,23 @@ class TestRefusals:
         with pytest.raises(CutError, match=r"5 layers, but .* has 9"):
             load_trunk(other, cut)
 
-    def test_a_configuration_that_transformers_refuses_is_named(
-        self, folder_of: FolderOf, tmp_path: Path
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"num_attention_heads": "many"}, "many"),
+            ({"num_attention_heads": 7}, "7"),
+            ({"rope_scaling": {"rope_type": "bogus", "factor": 2.0}}, "does not know 'bogus'"),
+        ],
+    )
+    def test_a_configuration_that_transformers_refuses_is_named_in_one_line(
+        self, changes: dict[str, Any], says: str, folder_of: FolderOf, tmp_path: Path
     ) -> None:
         source = folder_of("llama")
         path = write_copy(source, tmp_path / "odd", tensors=load_file(source.path / "model.safetensors"))
-        (path / "config.json").write_text(json.dumps({**source.config, "num_attention_heads": "many"}))
+        (path / "config.json").write_text(json.dumps({**source.config, **changes}))
         folder = ModelFolder.open(path)
-        with pytest.raises(ModelFilesError, match=r"config\.json"):
+        with pytest.raises(
+            ModelFilesError, match=rf"config\.json is refused .*{says}.*; correct it"
+        ) as caught:
             load_trunk(folder, folder.cut(bottom_layers=1, top_layers=1))
+        assert "\n" not in caught.value.message

@@ -84,6 +84,25 @@ class TestRefusals:
         with pytest.raises(UnknownFamilyError, match="'mamba'"):
             ModelFolder.open(write_model(model_type="mamba"))
 
+    def test_a_config_nested_too_deeply(self, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+        with pytest.raises(ModelFilesError, match=r"config\.json is nested too deeply; "):
+            ModelFolder.open(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("quantization", "says"),
+        [({"quant_method": "gptq", "bits": 4}, "gptq"), ({"load_in_4bit": True}, "of no stated method")],
+    )
+    def test_quantised_weights(
+        self, quantization: dict[str, Any], says: str, write_model: WriteModel
+    ) -> None:
+        with pytest.raises(ModelFilesError, match=rf"quantization_config \({says}\).* the unquantised model"):
+            ModelFolder.open(write_model(quantization_config=quantization))
+
+    def test_weights_of_more_layers_than_the_config_has(self, write_model: WriteModel) -> None:
+        with pytest.raises(ModelFilesError, match="num_hidden_layers is 3, but the weights have 4 layers"):
+            ModelFolder.open(write_model(num_hidden_layers=3))
+
     @pytest.mark.parametrize("value", [None, 0, -3, "4", True, 2.5])
     def test_a_number_of_layers_that_is_no_count(self, value: object, write_model: WriteModel) -> None:
         with pytest.raises(ModelFilesError, match="num_hidden_layers is"):

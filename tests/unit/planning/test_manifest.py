@@ -172,7 +172,7 @@ class TestFilesFor:
         assert "wpe.weight" in before.tensors
 
     def test_a_tensor_that_no_segment_uses_is_nobodys(self, write_model: WriteModel) -> None:
-        unused = {**GPT2_TENSORS, "h.3.attn.c_attn.weight": MATRIX, "score.weight": MATRIX}
+        unused = {**GPT2_TENSORS, "score.weight": MATRIX}
         manifest = manifest_of(ModelFolder.open(write_model(unused, **GPT2)))
         cut = manifest.folder().cut(bottom_layers=1, top_layers=1)
         assert names(manifest.files) - names(manifest.files_for(Role, cut)) == {OTHER}
