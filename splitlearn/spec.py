@@ -7,11 +7,12 @@ misspelt setting can never be ignored; a field that is valid but not served yet 
 
 import hashlib
 import json
+import string
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from splitlearn.errors import SpecError, UnservedError
 
@@ -21,6 +22,23 @@ _DIGEST_CONTEXT = b"trunkline/spec/v1\0"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 """A silo, data set or job: lower-case letters, digits, dot, underscore, hyphen; 1 to 64 characters."""
+
+
+def _with_a_column(template: str) -> str:
+    try:
+        names_one = any(field is not None for _, field, _, _ in string.Formatter().parse(template))
+    except ValueError:  # what is wrong with it is said where it is parsed
+        return template
+    if not names_one:
+        raise ValueError(
+            "the template names no column, so every row would have the same text; "
+            "write a column in braces, such as {text}"
+        )
+    return template
+
+
+Template = Annotated[str, Field(min_length=1, max_length=8192), AfterValidator(_with_a_column)]
+"""Text of a row over its columns, ``{column}``; it names at least one."""
 
 
 class Frozen(BaseModel):
@@ -104,20 +122,20 @@ class CausalLmTask(Frozen):
     """Next-token prediction on every token of a text."""
 
     kind: Literal["causal-lm"] = "causal-lm"
-    text: str = Field(default="{text}", min_length=1, max_length=8192)
+    text: Template = "{text}"
 
 
 class SftTask(Frozen):
     """Supervised fine-tuning: the loss is taken on the answer only.
 
     Attributes:
-        prompt: Template over the row's columns, ``{column}``; what the model reads.
+        prompt: Template over the row's columns, ``{column}``; what the model reads. It may name none.
         answer: Template over the row's columns; what it learns to write, followed by the end token.
     """
 
     kind: Literal["sft"] = "sft"
     prompt: str = Field(default="{prompt}", min_length=1, max_length=8192)
-    answer: str = Field(default="{answer}", min_length=1, max_length=8192)
+    answer: Template = "{answer}"
 
 
 class ChoiceTask(Frozen):
@@ -130,7 +148,7 @@ class ChoiceTask(Frozen):
     """
 
     kind: Literal["choice"] = "choice"
-    prompt: str = Field(default="{text}", min_length=1, max_length=8192)
+    prompt: Template = "{text}"
     label: str = Field(default="label", min_length=1, max_length=256)
     answers: dict[str, str] = Field(min_length=2, max_length=256)
 

@@ -39,6 +39,15 @@ class TestParse:
             ({"adapter": {"kind": "lora", "dropout": 1.0}}, "dropout"),
             ({"adapter": {"kind": "prefix"}}, "adapter"),
             ({"task": {"kind": "choice", "answers": {"0": "only"}}}, "answers"),
+            (
+                {"task": {"kind": "causal-lm", "text": "no {{}}"}},
+                r"text: .*names no column.*\{text\}; got 'no",
+            ),
+            ({"task": {"kind": "sft", "answer": "yes"}}, r"answer: .*names no column.*; got 'yes'"),
+            (
+                {"task": {"kind": "choice", "prompt": "So:", "answers": {"0": "a", "1": "b"}}},
+                r"prompt: .*names no column.*; got 'So:'",
+            ),
             ({"spec_version": 2}, "spec_version"),
             ({"min_silos": 3}, "min_silos: 3 is more than the 2 silos"),
             ({"turn_steps": 2}, "turn_steps: 2 has a meaning only with schedule 'serial'"),
@@ -50,6 +59,9 @@ class TestParse:
     def test_refuses_by_name(self, changes: dict[str, Any], says: str) -> None:
         with pytest.raises(SpecError, match=says):
             JobSpec.parse(fields(**changes))
+
+    def test_takes_a_prompt_without_a_column_before_an_answer_with_one(self) -> None:
+        JobSpec.parse(fields(task={"kind": "sft", "prompt": "Write a note:", "answer": "{note}"}))
 
     def test_names_every_wrong_field(self) -> None:
         with pytest.raises(SpecError, match="rounds") as caught:
