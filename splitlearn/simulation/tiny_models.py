@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -123,11 +124,11 @@ def _make(folder: Path, name: TinyModelName, sample: list[str], *, seed: int, si
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
-        _tokenizer(sample, size=size).save_pretrained(temporary)
+        _save_tokenizer(_tokenizer(sample, size=size), temporary)
         _save(_model(name, seed=seed, size=size), temporary)
         temporary.chmod(0o755)
         _place(temporary, folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # a full disk is either, as the file's writer has it
         raise _unwritable(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -142,8 +143,17 @@ def _place(temporary: Path, folder: Path) -> None:
             raise
 
 
-def _unwritable(folder: Path, error: OSError) -> StorageError:
+def _unwritable(folder: Path, error: Exception) -> StorageError:
     return StorageError(f"{folder}: cannot write the model ({error}); free space or choose another folder")
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if type(error) is Exception:  # how the library says that a file cannot be written
+            raise OSError(str(error)) from error
+        raise
 
 
 def _tokenizer(sample: list[str], *, size: TinySize) -> Any:

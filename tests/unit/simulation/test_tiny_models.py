@@ -1,6 +1,7 @@
 """Tiny models: made whole, the same from the same arguments, and plain Hugging Face folders."""
 
 import hashlib
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,17 @@ class TestRefusals:
         with pytest.raises(StorageError, match="cannot write the model"):
             build(tmp_path / "file")
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    @pytest.mark.parametrize("max_file_bytes", [2_000, 50_000], ids=["the tokenizer", "the weights"])
+    def test_full_disk_leaves_nothing(self, tmp_path: Path, max_file_bytes: int) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, hard))
+        try:
+            with pytest.raises(StorageError, match=r"cannot write the model .*File too large.*; free space"):
+                build(tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert list(tmp_path.iterdir()) == []
 
     def test_interrupted_making_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(*_: object, **__: object) -> None:
