@@ -2,8 +2,9 @@
 
 import uuid
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from backend.auth.passwords import MAX_PASSWORD, MIN_PASSWORD
 from backend.auth.permissions import Permission
@@ -11,11 +12,22 @@ from backend.db.models import Role
 from backend.schemas import Answer, Body, Name
 
 
+def _refuse_half_characters(secret: SecretStr) -> SecretStr:
+    if (
+        not secret.get_secret_value().isprintable()
+    ):  # JSON can write half of a surrogate pair, which no hash takes
+        raise ValueError("a password holds printable characters only")
+    return secret
+
+
+Password = Annotated[SecretStr, AfterValidator(_refuse_half_characters)]
+
+
 class SignInBody(Body):
     """A user's name and password."""
 
     name: str = Field(min_length=1, max_length=64)
-    password: SecretStr = Field(min_length=1, max_length=MAX_PASSWORD)
+    password: Password = Field(min_length=1, max_length=MAX_PASSWORD)
     organization: Name | None = Field(default=None, description="Needed by who belongs to several.")
 
 
@@ -41,8 +53,8 @@ class MeAnswer(Answer):
 class ChangePasswordBody(Body):
     """The caller's old and new password."""
 
-    current: SecretStr = Field(min_length=1, max_length=MAX_PASSWORD)
-    new: SecretStr = Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)
+    current: Password = Field(min_length=1, max_length=MAX_PASSWORD)
+    new: Password = Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)
 
 
 class CreateTokenBody(Body):

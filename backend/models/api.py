@@ -37,7 +37,7 @@ class AddModelBody(Body):
     """
 
     name: Name
-    source: str = Field(min_length=1, max_length=1024)
+    source: str = Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f]+$")
     project: Name = FIRST_NAME
 
 

@@ -1,6 +1,7 @@
 """What people and programs get wrong: each ends as a sentence with the remedy, and changes nothing."""
 
 import errno
+import json
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from httpx2 import Response
 
+from backend.app_prefix import API_PREFIX
 from splitlearn.identity import FederationRoot
 from tests.unit.backend.conftest import ON_SQLITE_ALONE, Api, World
 from tests.unit.backend.jobs.conftest import Federation
@@ -226,3 +228,19 @@ class TestCharactersThatNoDatabaseKeeps:
             assert answer.status_code in {200, 401, 404, 422}, answer.text
             if not answer.is_success:
                 told(answer)
+
+
+@ON_SQLITE_ALONE
+class TestCharactersThatNoSystemTakes:
+    @pytest.mark.parametrize("password", ["\ud800", "a\0b", "line\nfeed"])
+    def test_in_a_password_are_refused(self, world: World, password: str) -> None:
+        # As JSON they are sound: Python's own writer escapes them.
+        body = json.dumps({"name": "admin", "password": password})
+        answer = world.anybody.client.post(
+            f"{API_PREFIX}/sign-in", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert told(answer) == (422, "invalid_request")
+
+    def test_in_a_models_source_are_refused(self, world: World) -> None:
+        answer = world.admin("POST", "/models", {"name": "tiny", "source": "folder:/srv/\0"})
+        assert told(answer) == (422, "invalid_request")
