@@ -28,6 +28,7 @@ from splitlearn.simulation.demo_options import (
 )
 from splitlearn.simulation.interruption import Interruption
 from splitlearn.simulation.terminal import Terminal
+from splitlearn.spec import MAX_SILOS
 
 if TYPE_CHECKING:
     from splitlearn.simulation.outcome import DemoOutcome
@@ -88,6 +89,7 @@ def demo(
         int | None,
         typer.Option(
             min=1,
+            max=MAX_SILOS,
             help="Number of silos. [dim]Default: one per --data file, else 3.[/dim]",
             rich_help_panel=_WHO,
         ),

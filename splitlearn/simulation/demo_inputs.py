@@ -10,8 +10,8 @@ from typing import cast
 from splitlearn.errors import ModelError, SpecError
 from splitlearn.planning import ModelFolder
 from splitlearn.simulation.dealing import deal
-from splitlearn.simulation.demo_data import DEMO_TASKS, demo_silos
-from splitlearn.simulation.demo_options import DemoOptions, build_spec, file_silo_names
+from splitlearn.simulation.demo_data import DEMO_TASKS, MAX_SILOS, demo_silos
+from splitlearn.simulation.demo_options import DemoOptions, build_spec, file_silo_names, refuse_contradictions
 from splitlearn.simulation.run_folder import Job
 from splitlearn.simulation.tiny_models import TINY_MODELS, TinyModelName, build_tiny_model
 from splitlearn.spec import ChoiceTask, JobSpec
@@ -59,9 +59,15 @@ def plan_job(options: DemoOptions) -> JobSpec:
     Raises:
         SpecError: A value is out of range, not served, or contradicts another.
     """
+    refuse_contradictions(options)
     if options.data:
         names = file_silo_names(options)
     else:
+        if options.num_silos > MAX_SILOS:
+            raise SpecError(
+                f"--silos {options.num_silos}: the demo's own notes are those of at most {MAX_SILOS} silos; "
+                f"give --silos {MAX_SILOS} or less, or files with --data"
+            )
         names = tuple(silo.name for silo in demo_silos(options.num_silos, seed=options.seed))
     own_tasks = {kind: task.model_dump() for kind, task in DEMO_TASKS.items()}
     return build_spec(options, silo_names=names, own_tasks=own_tasks)

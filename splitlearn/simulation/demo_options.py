@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from splitlearn.errors import SpecError
-from splitlearn.spec import JobSpec
+from splitlearn.spec import MAX_SILOS, JobSpec
 
 Schedule = Literal["serial", "client-batching", "hierarchical", "auto"]
 SiloBlocks = Literal["frozen", "local", "averaged"]
@@ -89,6 +89,19 @@ class DemoOptions:
         return self.out or Path("runs") / self.name
 
 
+def refuse_contradictions(options: DemoOptions) -> None:
+    """Refuse flags of which each would make the other void.
+
+    Raises:
+        SpecError: Names both.
+    """
+    if options.keep and options.in_process:
+        raise SpecError(
+            "--keep leaves the platform's processes running, and with --in-process there are none; "
+            "leave one of the two out"
+        )
+
+
 def file_silo_names(options: DemoOptions) -> tuple[str, ...]:
     """Name the silos of data files: after their files where each has its own, else by number.
 
@@ -96,6 +109,9 @@ def file_silo_names(options: DemoOptions) -> tuple[str, ...]:
         SpecError: The number of files fits neither.
     """
     files = options.data
+    if max(options.num_silos, len(files)) > MAX_SILOS:
+        flag = f"--silos {options.num_silos}" if options.silos else f"--data given {len(files)} times"
+        raise SpecError(f"{flag}: a job has at most {MAX_SILOS} silos; ask for fewer")
     if len(files) == 1:
         return tuple(f"silo-{number}" for number in range(1, options.num_silos + 1))
     if len(files) != options.num_silos:

@@ -2,8 +2,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from splitlearn.errors import SpecError, UnservedError
+from splitlearn.simulation.cli import app
 from splitlearn.simulation.demo_inputs import plan_job
 from splitlearn.simulation.demo_options import DemoOptions, file_silo_names, name_of, parse_answers
 
@@ -51,6 +53,19 @@ class TestSilos:
     def test_refuses_other_counts(self) -> None:
         with pytest.raises(SpecError, match="--silos 3 but 2 data files"):
             file_silo_names(DemoOptions(data=(FILE, FILE), silos=3))
+
+    def test_refuses_more_than_the_own_notes_serve(self) -> None:
+        with pytest.raises(SpecError, match=r"--silos 65: .*at most 64 silos"):
+            plan_job(DemoOptions(silos=65))
+
+    def test_refuses_more_files_than_a_job_has_silos(self) -> None:
+        with pytest.raises(SpecError, match="--data given 257 times: a job has at most 256 silos"):
+            plan_job(DemoOptions(data=(FILE,) * 257))
+
+    def test_the_option_itself_is_limited(self) -> None:
+        shown = CliRunner().invoke(app, ["demo", "--silos", "500000000", "--data", "rows.txt"])
+        assert shown.exit_code == 2
+        assert "--silos" in shown.stderr
 
     @pytest.mark.parametrize("stem", ["", "...", "Überall", "x" * 90, "-a-"])
     def test_any_file_name_makes_a_name(self, stem: str) -> None:
@@ -119,3 +134,9 @@ class TestUnserved:
     def test_is_planned_but_refused_by_name(self, options: DemoOptions, field: str) -> None:
         with pytest.raises(UnservedError, match=field):
             plan_job(options).refuse_unserved()
+
+
+class TestContradictions:
+    def test_nothing_is_kept_of_a_run_without_processes(self) -> None:
+        with pytest.raises(SpecError, match=r"--keep .* --in-process"):
+            plan_job(DemoOptions(keep=True, in_process=True))
