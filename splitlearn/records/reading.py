@@ -6,6 +6,7 @@ Each format is a generator of rows; a row that is wrong ends the reading with a
 
 import csv
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -147,7 +148,13 @@ def _read_jsonl(path: Path, limits: ReadLimits, refuse: OnBadRow) -> Iterator[Re
 
 def _json_object(line: str, *, where: str) -> dict[str, object]:
     try:
-        value = json.loads(line, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        value = json.loads(
+            line,
+            object_pairs_hook=_without_doubles,
+            parse_constant=_no_constant,
+            parse_int=_whole,
+            parse_float=_finite,
+        )
         if "\\ud" in line or "\\uD" in line:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -158,7 +165,9 @@ def _json_object(line: str, *, where: str) -> dict[str, object]:
         ) from error
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: half of a surrogate pair in a text; write the whole character") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise DataError(f"{where}: the line is nested too deeply; correct the line") from error
+    except ValueError as error:
         raise DataError(f"{where}: {error}; correct the line") from error
     if not isinstance(value, dict):
         kind = "an array" if isinstance(value, list) else f"a {type(value).__name__}"
@@ -178,6 +187,20 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python's own limit, which guards against numbers that take hours to read
+        raise ValueError(f"a number of {len(digits)} digits is too long to be read as one") from None
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("a number is too large to be held, and infinity is not JSON")
+    return value
 
 
 def _read_tsv(path: Path, limits: ReadLimits, refuse: OnBadRow) -> Iterator[Record]:
@@ -203,6 +226,11 @@ def _csv_rows(path: Path, limits: ReadLimits) -> Iterator[tuple[int, list[str]]]
         except StopIteration:
             return
         except csv.Error as error:
+            if str(error).startswith("field larger than field limit"):
+                raise DataError(
+                    f"{path}:{first_line}: a field has more than {csv.field_size_limit()} characters, the "
+                    "limit of a CSV field; close every quote, split the text, or write JSONL"
+                ) from error
             raise DataError(
                 f"{path}:{first_line}: not CSV ({error}), expected comma-separated fields, quoted with "
                 f'double quotes and each quote within doubled (""); correct the row, or write JSONL'
