@@ -18,7 +18,9 @@ class Split:
     heldout: tuple[Example, ...]
 
 
-def split_holdout(examples: Sequence[Example], *, share: float, seed: int, silo_name: str) -> Split:
+def split_holdout(
+    examples: Sequence[Example], *, share: float, seed: int, silo_name: str, source: str = ""
+) -> Split:
     """Hold out about a share of the examples, by a hash of (seed, silo, the row's texts).
 
     A row is held out or not whatever else the data set holds: rows added later move no other row, and
@@ -30,14 +32,15 @@ def split_holdout(examples: Sequence[Example], *, share: float, seed: int, silo_
         share: Share to hold out, in (0, 1).
         seed: The job's seed.
         silo_name: Names the silo, so that silos with equal rows do not hold out the same.
+        source: Where the rows come from, for the message.
 
     Raises:
         DataError: Fewer than two examples.
     """
     if len(examples) < _MIN_ROWS:
         raise DataError(
-            f"silo {silo_name!r}: {len(examples)} usable rows, needs at least {_MIN_ROWS}: one to train on "
-            "and one held out; add rows, or raise max_tokens if rows were dropped"
+            f"{f'{source}: ' if source else ''}silo {silo_name!r}: {len(examples)} usable rows, needs at least "
+            f"{_MIN_ROWS}: one to train on and one held out; add rows, or raise max_tokens if rows were dropped"
         )
     draws = [keyed_fraction("holdout", seed, silo_name, example.fingerprint) for example in examples]
     order = sorted(range(len(examples)), key=lambda index: (draws[index], index))

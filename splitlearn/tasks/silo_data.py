@@ -1,6 +1,6 @@
 """A silo's data, from its file to the rows that it trains and is evaluated on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,11 +132,26 @@ def prepare_silo_data(
     vocab_size: int | None = None,
 ) -> SiloData:
     """Tokenise and split rows that are at hand; see :func:`load_silo_data`."""
-    prepared = prepare(records, task=task, tokenizer=tokenizer, max_tokens=max_tokens, vocab_size=vocab_size)
-    split = split_holdout(prepared.examples, share=holdout, seed=seed, silo_name=silo_name)
+    sources: dict[str, None] = {}
+    prepared = prepare(
+        _noting(records, sources),
+        task=task,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        vocab_size=vocab_size,
+    )
+    split = split_holdout(
+        prepared.examples, share=holdout, seed=seed, silo_name=silo_name, source=", ".join(sources)
+    )
     training = tuple(example.target for example in split.training)
     report = _report(prepared, split, training, max_tokens=max_tokens)
     return SiloData(name=silo_name, training=training, heldout=split.heldout, report=report)
+
+
+def _noting(records: Iterable[Record], sources: dict[str, None]) -> Iterator[Record]:
+    for record in records:
+        sources[record.source] = None
+        yield record
 
 
 def _report(

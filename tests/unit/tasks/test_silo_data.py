@@ -71,7 +71,7 @@ class TestLoadSiloData:
     def test_one_row_is_too_few(self, tmp_path: Path, tokenizer: TextTokenizer) -> None:
         path = tmp_path / "rows.txt"
         path.write_text("one\n")
-        with pytest.raises(DataError, match=r"silo 'north': 1 usable rows, needs at least 2"):
+        with pytest.raises(DataError, match=r"\.\w+: silo 'north': 1 usable rows, needs at least 2"):
             load(path, tokenizer)
 
     def test_template_without_its_column(self, tmp_path: Path, tokenizer: TextTokenizer) -> None:
