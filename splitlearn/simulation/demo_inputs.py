@@ -162,7 +162,7 @@ def _refuse_unfit(spec: JobSpec, folder: ModelFolder) -> None:
     positions = next((folder.config[key] for key in _POSITION_LIMITS if key in folder.config), None)
     if isinstance(positions, int) and spec.max_tokens > positions:
         raise SpecError(
-            f"max_tokens: {spec.max_tokens} is more than the {positions} positions of {folder.path}; "
+            f"--max-tokens {spec.max_tokens} is more than the {positions} positions of {spec.model}; "
             f"give --max-tokens {positions} or less"
         )
 

@@ -17,8 +17,9 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,12 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._is_begun = False
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a job was begun, or is gone on with."""
+        return self._is_begun
 
     @property
     def models(self) -> Path:
@@ -106,6 +113,7 @@ class RunFolder:
         except OSError as error:
             raise _refused(self.path, error) from error
         write_json(self.path / JOB, job.model_dump(mode="json"))
+        self._is_begun = True
         return moved
 
     def resume(self, job: Job) -> None:
@@ -131,6 +139,7 @@ class RunFolder:
                 f"the run in {self.path} is another job: {'; '.join(named[:_MAX_DIFFERENCES])}{more}; "
                 "give the same flags to resume it, or leave --resume out to begin anew"
             )
+        self._is_begun = True
 
     def _move_aside(self) -> Path | None:
         present = [name for name in _OF_A_RUN if (self.path / name).exists()]
@@ -151,22 +160,37 @@ def claim(path: Path) -> Iterator[RunFolder]:
     """Make a run's folder and hold it against every other run.
 
     Yields:
-        The folder. If it was made here and nothing came into it, it is gone again afterwards.
+        The folder. If no job was begun in it, all that was made meanwhile is gone again afterwards.
 
     Raises:
         StorageError: Another run holds it, it holds files that are no run's, or the disk refused.
     """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         _refuse_strangers(path)
+        before = {entry.name for entry in path.iterdir()}
         descriptor = _lock(path / LOCK)
     except OSError as error:
         raise _refused(path, error) from error
+    folder = RunFolder(path)
     try:
-        yield RunFolder(path)
+        yield folder
     finally:
-        _remove_if_unused(path)
+        if not folder.is_begun:
+            _remove_made(folder, before, made)
         os.close(descriptor)
+
+
+def _remove_made(folder: RunFolder, before: set[str], made: list[Path]) -> None:
+    """Undo a call that was refused: its tiny model, its lock, and the folders that nothing else is in."""
+    if folder.models.name not in before:
+        shutil.rmtree(folder.models, ignore_errors=True)
+    with suppress(OSError):
+        if LOCK not in before or [entry.name for entry in folder.path.iterdir()] == [LOCK]:
+            (folder.path / LOCK).unlink()
+        for path in made:
+            path.rmdir()
 
 
 def _refuse_strangers(path: Path) -> None:
@@ -204,12 +228,6 @@ def _lock(path: Path) -> int:
                 f"another run is using {path.parent}; wait for its end, or choose another folder (--out)"
             ) from None
         os.close(descriptor)  # its last user removed the file just now
-
-
-def _remove_if_unused(path: Path) -> None:
-    if [entry.name for entry in path.iterdir()] == [LOCK]:
-        (path / LOCK).unlink()
-        path.rmdir()
 
 
 def _refused(path: Path, error: OSError) -> StorageError:

@@ -37,6 +37,26 @@ class TestClaim:
             pass
         assert list(tmp_path.iterdir()) == []
 
+    def test_takes_away_what_a_refused_call_made(self, tmp_path: Path) -> None:
+        with claim(tmp_path / "runs" / "demo") as folder:
+            (folder.models / "tiny").mkdir(parents=True)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_leaves_what_was_there_before(self, tmp_path: Path) -> None:
+        path = tmp_path / "run"
+        begun(path)
+        (path / "models" / "tiny").mkdir(parents=True)
+        before = sorted(path.rglob("*"))
+        with pytest.raises(SpecError), claim(path) as folder:
+            folder.resume(job(rounds=3))
+        assert sorted(path.rglob("*")) == before
+
+    def test_leaves_a_folder_that_the_user_made(self, tmp_path: Path) -> None:
+        with claim(tmp_path):
+            pass
+        assert tmp_path.is_dir()
+        assert list(tmp_path.iterdir()) == []
+
     def test_refuses_a_folder_of_somebody_else(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.txt").write_text("mine")
         with pytest.raises(StorageError, match=r"no run of Trunkline \(thesis.txt\)"), claim(tmp_path):
