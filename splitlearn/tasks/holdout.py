@@ -38,9 +38,10 @@ def split_holdout(
         DataError: Fewer than two examples.
     """
     if len(examples) < _MIN_ROWS:
+        where = f"{source}: " if source else ""
         raise DataError(
-            f"{f'{source}: ' if source else ''}silo {silo_name!r}: {len(examples)} usable rows, needs at least "
-            f"{_MIN_ROWS}: one to train on and one held out; add rows, or raise max_tokens if rows were dropped"
+            f"{where}silo {silo_name!r}: {len(examples)} usable rows, needs at least {_MIN_ROWS}: one to "
+            "train on and one held out; add rows, or raise max_tokens if rows were dropped"
         )
     draws = [keyed_fraction("holdout", seed, silo_name, example.fingerprint) for example in examples]
     order = sorted(range(len(examples)), key=lambda index: (draws[index], index))
