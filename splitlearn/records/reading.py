@@ -113,11 +113,15 @@ def format_of(path: Path) -> DataFormat:
     """Return the format that a path's suffix stands for.
 
     Raises:
-        DataError: The suffix is not known.
+        DataError: The suffix is not known, and the file is there; or it is missing.
     """
     try:
         return _FORMAT_BY_SUFFIX[path.suffix.lower()]
     except KeyError:
+        if not path.exists():
+            raise DataError(
+                f"{path}: cannot read the data (No such file or directory); give the path of a readable file"
+            ) from None
         known = ", ".join(_FORMAT_BY_SUFFIX)
         raise DataError(
             f"{path}: the suffix {path.suffix!r} names no known format; "

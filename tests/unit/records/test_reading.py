@@ -48,9 +48,13 @@ class TestFormatOf:
         assert format_of(Path(name)) == expected
 
     @pytest.mark.parametrize("name", ["a.parquet", "a", "a.jsonl.gz"])
-    def test_unknown_suffix_lists_the_known(self, name: str) -> None:
+    def test_unknown_suffix_lists_the_known(self, write: Write, name: str) -> None:
         with pytest.raises(DataError, match=r"names no known format.*\.jsonl.*state the format"):
-            format_of(Path(name))
+            format_of(write(name, b"x\n"))
+
+    def test_a_missing_file_without_a_known_suffix_is_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"nope: cannot read the data \(No such file"):
+            format_of(tmp_path / "nope")
 
     def test_stated_format_wins(self, write: Write) -> None:
         path = write("rows.data", b'{"a": 1}\n')
