@@ -48,12 +48,10 @@ def add(
         task=task,
     )
     DatasetRegistry(resolved(state_dir)).put(dataset, replace=replace)
-    known = ", ".join(dataset.column_kinds)
-    text = f"added {name}: {dataset.num_rows} rows, columns {known}"
-    show(_described(dataset), as_json=as_json, text=text)
+    show(_described(dataset), as_json=as_json, text=_summary(dataset))
 
 
-@app.command("list")
+@app.command("list", epilog="Example: trunkline-agent data list --json")
 def list_datasets(*, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
     """List the data sets; name, task, rows and schema digest are what others are told."""
     rows = [_described(dataset) for dataset in DatasetRegistry(resolved(state_dir)).all()]
@@ -79,11 +77,26 @@ def preview(
     show_rows([{c: _shortened(row.get(c)) for c in columns} for row in rows], columns, as_json=False)
 
 
-@app.command("remove")
+@app.command("remove", epilog="Example: trunkline-agent data remove reviews")
 def remove(name: Name, *, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
     """Withdraw a data set; its file stays."""
     DatasetRegistry(resolved(state_dir)).remove(name)
     show({"removed": name}, as_json=as_json, text=f"removed {name}; the file stays")
+
+
+def _summary(dataset: Dataset) -> str:
+    """Say what was found; what a column of text would not have, too: a job that asks for it is refused."""
+    kinds = dataset.column_kinds.items()
+    columns = (name if found == ("text",) else f"{name} ({', '.join(found)})" for name, found in kinds)
+    return "\n".join(
+        [
+            f"added {dataset.name}: {dataset.num_rows} rows, columns {', '.join(columns)}",
+            *(
+                f"column {name}: missing in {count} of {dataset.num_rows} rows"
+                for name, count in dataset.missing.items()
+            ),
+        ]
+    )
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:
@@ -95,6 +108,7 @@ def _described(dataset: Dataset) -> dict[str, Any]:
         "format": dataset.data_format.value,
         "path": str(dataset.path),
         "columns": {name: list(kinds) for name, kinds in dataset.column_kinds.items()},
+        "missing": dataset.missing,
         "state": _state(dataset),
     }
 

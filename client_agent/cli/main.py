@@ -17,10 +17,10 @@ app = typer.Typer(
 app.command("enroll", epilog=identity.ENROLL_EPILOG)(identity.enroll)
 app.add_typer(data.app)
 app.command("run", epilog=running.EPILOG)(running.run)
-app.command("status")(identity.status)
+app.command("status", epilog="Example: trunkline-agent status --json")(identity.status)
 app.command("logs", epilog="Example: trunkline-agent logs 0f3c -f")(jobs.logs)
 app.command("export", epilog="Example: trunkline-agent export 0f3c ~/models/reviews")(jobs.export)
-app.command("forget")(jobs.forget)
+app.command("forget", epilog="Example: trunkline-agent forget 0f3c")(jobs.forget)
 
 
 def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - typer's signature of a callback

@@ -25,6 +25,7 @@ class Dataset(BaseModel):
         columns: (name in templates, column in the file).
         task: The one kind of task that it may be used for, or ``any``.
         column_kinds: Kinds of value by column, columns already renamed.
+        missing: Rows that lack a column which others have, by column.
         num_bytes, modified_ns: Of the file when it was read.
     """
 
@@ -38,6 +39,7 @@ class Dataset(BaseModel):
     num_rows: int = Field(ge=1)
     schema_digest: Sha256
     column_kinds: dict[str, tuple[str, ...]]
+    missing: dict[str, int] = {}
     num_bytes: int
     modified_ns: int
 
@@ -111,6 +113,7 @@ def _facts(found: Survey) -> dict[str, object]:
         "num_rows": found.num_rows,
         "schema_digest": found.schema_digest,
         "column_kinds": dict(found.columns),
+        "missing": dict(found.missing),
         "num_bytes": found.num_bytes,
         "modified_ns": found.modified_ns,
     }

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +42,13 @@ class Survey:
     Attributes:
         num_rows: Rows, at least one.
         columns: Sorted kinds of value (``text``, ``number``, ...) by column, columns sorted.
+        missing: How many rows lack a column that others have, by column, columns sorted.
         num_bytes, modified_ns: Of the file, before it was read: another pair means another file.
     """
 
     num_rows: int
     columns: Mapping[str, tuple[str, ...]]
+    missing: Mapping[str, int]
     num_bytes: int
     modified_ns: int
 
@@ -67,7 +69,7 @@ def survey(path: Path, *, data_format: DataFormat, columns: ColumnMapping) -> Su
     num_bytes, modified_ns = file_state(path)
     bad = _BadRows()
     try:
-        num_rows, kinds = _count(
+        num_rows, kinds, present = _count(
             read_records(path, data_format=data_format, columns=columns, on_bad_row=bad.add)
         )
     except DataError as error:  # where the next row begins is not known
@@ -77,7 +79,8 @@ def survey(path: Path, *, data_format: DataFormat, columns: ColumnMapping) -> Su
     if bad.num_bad:
         raise BadRowsError(path, bad.sentences, num_bad=bad.num_bad)
     found = {name: tuple(sorted(kinds[name])) for name in sorted(kinds)}
-    return Survey(num_rows, found, num_bytes, modified_ns)
+    missing = {name: num_rows - present[name] for name in found if present[name] < num_rows}
+    return Survey(num_rows, found, missing, num_bytes, modified_ns)
 
 
 def file_state(path: Path) -> tuple[int, int]:
@@ -106,14 +109,17 @@ class _BadRows:
             self.sentences.append(error.message)
 
 
-def _count(records: Iterable[Record]) -> tuple[int, Mapping[str, set[str]]]:
+def _count(records: Iterable[Record]) -> tuple[int, Mapping[str, set[str]], Mapping[str, int]]:
+    """Return the number of rows, the kinds of value by column, and the number of rows that have it."""
     kinds: dict[str, set[str]] = defaultdict(set)
+    present: Counter[str] = Counter()
     num_rows = 0
     for record in records:
         num_rows += 1
+        present.update(record.columns.keys())
         for name, value in record.columns.items():
             kinds[name].add(_kind(value))
-    return num_rows, kinds
+    return num_rows, kinds, present
 
 
 def _kind(value: object) -> str:

@@ -62,6 +62,23 @@ class TestAdd:
         result = agent(state_dir, "data", "add", "a", str(path), "--columns", "text=sentence", "--json")
         assert json.loads(result.stdout)["columns"] == {"text": ["text"]}
 
+    def test_says_which_rows_lack_a_column_and_what_is_not_text(self, state_dir: Path, write: Write) -> None:
+        path = write("a.jsonl", '{"text": "x", "id": "1"}\n{"text": 5, "id": "2"}\n{"id": "3"}\n')
+        assert agent(state_dir, "data", "add", "a", str(path)).stdout.splitlines() == [
+            "added a: 3 rows, columns id, text (number, text)",
+            "column text: missing in 1 of 3 rows",
+        ]
+
+    def test_says_of_a_missing_file_that_it_is_missing(self, state_dir: Path, tmp_path: Path) -> None:
+        result = agent(state_dir, "data", "add", "a", str(tmp_path / "nope"))
+        assert isinstance(result.exception, DataError)
+        assert "No such file" in result.exception.message
+
     def test_keeps_nothing_of_a_file_with_bad_rows(self, state_dir: Path, write: Write) -> None:
         agent(state_dir, "data", "add", "a", str(write("a.jsonl", "no\n")))
         assert json.loads(agent(state_dir, "data", "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("words", [("status",), ("forget",), ("data", "list"), ("data", "remove")])
+def test_help_ends_with_an_example(state_dir: Path, words: tuple[str, ...]) -> None:
+    assert f"Example: trunkline-agent {' '.join(words)}" in agent(state_dir, *words, "--help").stdout

@@ -21,6 +21,10 @@ class TestSurvey:
             {"a": ("null", "text"), "b": ("number",), "c": ("list",)},
         )
 
+    def test_counts_the_rows_that_lack_a_column(self, write: Write) -> None:
+        found = surveyed(write("a.jsonl", '{"a": "x", "b": 1}\n{}\n{"a": null}\n'))
+        assert (found.num_rows, found.missing) == (3, {"a": 1, "b": 2})
+
     def test_names_columns_as_mapped(self, write: Write) -> None:
         assert list(surveyed(write("a.csv", "s,l\nx,1\n"), "text=s").columns) == ["l", "text"]
 
