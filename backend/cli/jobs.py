@@ -36,7 +36,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit a job; its silos are asked, then a worker takes it up."""
-    job = _remote().call("POST", "/jobs", {"spec": _read(spec), "project": project})
+    job = _remote().call("POST", "/jobs", {"spec": _specification(spec), "project": project})
     show(job, as_json=as_json, text=f"{job['id']}  {_state(job)}")
     if watch:
         _follow(job["id"], as_json=as_json)
@@ -45,7 +45,7 @@ def submit(
 @app.command("plan", epilog="Example: trunkline jobs plan job.json")
 def plan(spec: SpecFile, *, project: Project = FIRST_NAME, as_json: AsJson = False) -> None:
     """Tell what a job would need: bytes per step, memory per role, workers that could host it."""
-    found = _remote().call("POST", "/jobs/plan", {"spec": _read(spec), "project": project})
+    found = _remote().call("POST", "/jobs/plan", {"spec": _specification(spec), "project": project})
     if as_json:
         show(found, as_json=True)
         return
@@ -190,6 +190,12 @@ def _read(name: str) -> Any:
         return _parse(Path(name).read_text(encoding="utf-8"), name)
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"cannot read {name}: {error}", exit_code=2) from error
+
+
+def _specification(name: str) -> Any:
+    """Return the specification, also where it is wrapped as the API takes it."""
+    content = _read(name)
+    return content["spec"] if content.keys() == {"spec"} else content
 
 
 def _parse(text: str, where: str) -> Any:

@@ -4,6 +4,7 @@ The web framework takes a second to load: only the commands that need it do so.
 """
 
 import os
+import signal
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from backend.cli.remote import ClientSettings, Remote
 from backend.db import Database, check_schema, upgrade
 from backend.db.schema import current_revision
 from backend.settings import Settings
-from splitlearn.errors import StorageError
+from splitlearn.errors import ProcessError, StorageError
 from splitlearn.identity import is_name
 from splitlearn.processes import refuse_used_port
 
@@ -105,7 +106,16 @@ def api() -> None:
             server.bus.close()  # uvicorn waits for open answers, and a stream of events has no end of its own
             super().handle_exit(sig, frame)
 
-    _Server(config).run()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _ignore)  # uvicorn raises them again after an orderly end, which is no failure
+    running = _Server(config)
+    running.run()
+    if not running.started:
+        raise ProcessError("the API did not start; what went wrong stands above")
+
+
+def _ignore(_signum: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def gateway(

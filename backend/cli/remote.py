@@ -11,12 +11,13 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app_prefix import API_PREFIX
-from backend.cli.output import USAGE_EXIT_CODE, CommandError
+from backend.cli.output import REFUSED_EXIT_CODE, USAGE_EXIT_CODE, CommandError
 from splitlearn.loopback import UNPROXIED
 
 _TIMEOUT_SECONDS = 30.0
 _QUIET_SECONDS = 60.0  # a stream says that it lives every 15
 _PAUSE_SECONDS = 0.5
+_OF_THE_SPECIFICATION = frozenset({"spec", "unserved"})
 _PATIENCE_SECONDS = 60.0  # an API that was there and is away comes back sooner, or not at all
 
 
@@ -154,6 +155,8 @@ def _address(text: str) -> str:
 def _refusal(response: httpx2.Response) -> CommandError:
     try:
         body = response.json()
-        return CommandError(str(body["message"]), remedy=body["remedy"])
+        # A wrong specification is the same error here as in the demo: one word, one exit code.
+        exit_code = USAGE_EXIT_CODE if body["code"] in _OF_THE_SPECIFICATION else REFUSED_EXIT_CODE
+        return CommandError(str(body["message"]), remedy=body["remedy"], exit_code=exit_code)
     except (ValueError, KeyError, TypeError):
         return CommandError(f"the control plane answered {response.status_code} without a reason")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from backend.cli.options import EPILOG_REMOTE, AsJson, group
-from backend.cli.output import show, show_rows
+from backend.cli.output import USAGE_EXIT_CODE, CommandError, show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import Role
 
@@ -65,7 +65,10 @@ def sign_in(
     as_json: AsJson = False,
 ) -> None:
     """Exchange a password, which is asked for, for a token, which is printed alone."""
-    password = typer.prompt("Password", hide_input=True, err=True)
+    try:
+        password = typer.prompt("Password", hide_input=True, err=True)
+    except typer.Abort as error:
+        raise CommandError("no password was given", exit_code=USAGE_EXIT_CODE) from error
     body = {"name": name, "password": password, "organization": organization}
     answer = Remote(ClientSettings()).call("POST", "/sign-in", body)
     show(answer, as_json=as_json, text=answer["token"])

@@ -195,7 +195,8 @@ class Stack:
         if restarts.due_at is None:
             pause = restarts.died(now)
             self._say(
-                f"{name} {child.describe_end()} ({child.last_words()}); starting it again in {pause:g} s"
+                f"{name} {child.describe_end()}; starting it again in {pause:g} s; its log ends with: "
+                f"{child.last_words()}"
             )
         elif restarts.is_due(now):
             child.start()

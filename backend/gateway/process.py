@@ -30,7 +30,7 @@ def main() -> int:
     try:
         asyncio.run(run_gateway(read_settings()))
     except TrunklineError as error:
-        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.write(f"trunkline: {error.message}\n")
         return error.exit_code
     return 0
 
@@ -46,6 +46,11 @@ def read_settings() -> GatewaySettings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = f"TRUNKLINE_GATEWAY_{'_'.join(str(part) for part in first['loc']).upper()}"
+        if first["type"] == "missing":
+            raise SpecError(
+                f"the setting {name} is missing; docs/gateway.md lists the settings (trunkline gateway "
+                "--control-plane URL asks the control plane for its key)"
+            ) from error
         raise SpecError(
             f"the setting {name} is refused: {first['msg']}; correct it and start again"
         ) from error

@@ -45,14 +45,14 @@ class TestRefusals:
         self, admin: Terminal, federation: Federation, tmp_path: Path
     ) -> None:
         path = tmp_path / "wrong.json"
-        for changes, sentence in (
-            ({"silos": [{"name": "north", "dataset": "secrets"}]}, "no data set 'secrets'"),
-            ({"ronuds": 1}, "ronuds"),
-            ({"schedule": "auto"}, "not served yet"),
+        for changes, sentence, exit_code in (
+            ({"silos": [{"name": "north", "dataset": "secrets"}]}, "no data set 'secrets'", 12),
+            ({"ronuds": 1}, "ronuds", 2),
+            ({"schedule": "auto"}, "not served yet", 2),
         ):
             path.write_text(json.dumps(federation.spec(**changes)))
             ended = admin("jobs", "submit", str(path))
-            assert (ended.exit_code, ended.out, sentence in ended.err) == (12, "", True), ended.err
+            assert (ended.exit_code, ended.out, sentence in ended.err) == (exit_code, "", True), ended.err
             assert len(ended.err.splitlines()) >= 2, "the remedy"
 
     def test_of_a_file_are_usage_errors(self, admin: Terminal, tmp_path: Path) -> None:
