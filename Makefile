@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-BENCH ?= channel gateway split_step
+BENCH ?= channel gateway startup agent_memory split_step
 
 .PHONY: help setup demo test test-all check format bench clean
 
