@@ -18,6 +18,9 @@ from splitlearn.errors import ProcessError, StorageError
 STOP_SECONDS = 3.0
 """A cancelled job is over within 5 s, of which the news may take one and a half."""
 
+LAST_WORD_SECONDS = 0.5
+"""Mostly a job is gone because this silo's part is done: its process is about to say so."""
+
 _log = logging.getLogger(LOGGER)
 
 Start = Callable[[str], Awaitable[JobProcess]]
@@ -89,6 +92,11 @@ class JobKeeper:
         """End the process in order, or at once when it takes too long."""
         self._stop_soon(why)
         await asyncio.gather(self._task, return_exceptions=True)
+
+    async def leave(self) -> None:
+        """End the process of a job that the control plane has no more for, unless it ends by itself now."""
+        await asyncio.wait({self._task}, timeout=LAST_WORD_SECONDS)
+        await self.stop("the job is over, or this silo's part in it")
 
     def _stop_soon(self, why: str) -> None:
         if self._is_stopping or self._task.done():

@@ -5,7 +5,9 @@ public sentence only (:func:`loggable`), because its own may quote a label.
 """
 
 import logging
+import os
 import sys
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -48,10 +50,22 @@ def loggable(error: TrunklineError) -> str:
     return f"{error.code}: {error.public if isinstance(error, DataError) else error.message}"
 
 
+def open_privately(path: str, flags: int) -> int:
+    """Open a file that its owner alone may read, as an ``opener``; one that is there becomes such a file."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+class _PrivateFiles(RotatingFileHandler):
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, opener=open_privately)
+
+
 def _file_handler(path: Path) -> logging.Handler:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=LOGS_KEPT, encoding="utf-8")
+        return _PrivateFiles(path, maxBytes=MAX_LOG_BYTES, backupCount=LOGS_KEPT, encoding="utf-8")
     except OSError as error:
         raise StorageError(
             f"cannot write the log {path} ({error.strerror}); free space or correct its permissions"

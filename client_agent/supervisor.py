@@ -162,7 +162,7 @@ class Supervisor:
             await self._client.finish(job_id, body)
 
     async def _drop(self, job_id: str) -> None:
-        await self._keepers[job_id].stop("the control plane wants nothing of this silo for it any more")
+        await self._keepers[job_id].leave()
         del self._keepers[job_id]
 
     async def _stop_all(self) -> None:

@@ -1,6 +1,7 @@
 """The supervisor's end of the forker: starts it, orders processes from it, starts it again if it dies."""
 
 import asyncio
+import logging
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from client_agent.log import LOGGER, open_privately
 from client_agent.processes.job_process import JobProcess
 from client_agent.processes.messages import Forked, FromForker, Order, line
 from splitlearn.errors import ProcessError, StorageError
@@ -23,6 +25,8 @@ _ONE_THREAD_WHILE_LOADING: Mapping[str, str] = {
     # The agent never asks a hub for anything.
     "HF_HUB_OFFLINE": "1",
 }
+
+_log = logging.getLogger(LOGGER)
 
 
 class Forkery:
@@ -46,9 +50,12 @@ class Forkery:
             StorageError: Its log cannot be written.
         """
         if self._forker is None or not self._forker.is_alive:
+            is_again = self._forker is not None
             if self._forker is not None:
                 self._forker.close()
             self._forker = await _Forker.started(self._environment, self._log_path)
+            if is_again:
+                _log.info("the forker is started again: process %d", self._forker.pid)
 
     async def fork(self, order: Order) -> JobProcess:
         """Return a new process for a job.
@@ -98,6 +105,10 @@ class _Forker:
         return cls(process, ours, await asyncio.open_unix_connection(sock=ours.dup()))
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def is_alive(self) -> bool:
         return not self._listener.done()
 
@@ -143,6 +154,8 @@ class _Forker:
                     self._forked.put_nowait(message)
                 elif (found := self._exit_codes.pop(message.pid, None)) is not None and not found.done():
                     found.set_result(message.code)
+        # Running jobs do not notice, and closing it in order cancels this task before.
+        _log.warning("the forker, process %d, has ended; the next job's process starts another", self.pid)
 
     def _exit_code_of(self, pid: int) -> "asyncio.Future[int]":
         return self._exit_codes.setdefault(pid, asyncio.get_running_loop().create_future())
@@ -162,7 +175,7 @@ def _popen(
     control: socket.socket, environment: Mapping[str, str], log_path: Path
 ) -> "subprocess.Popen[bytes]":
     log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with log_path.open("ab", buffering=0) as log:
+    with open(log_path, "ab", buffering=0, opener=open_privately) as log:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
             [sys.executable, "-m", _FORKER, str(control.fileno())],
             stdin=subprocess.DEVNULL,

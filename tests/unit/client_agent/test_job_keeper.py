@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from client_agent.job_keeper import JobKeeper
 from client_agent.job_record import JobRecord
+from client_agent.log import LOGGER
 from client_agent.places import AgentFolder
 from client_agent.processes.job_process import JobProcess
 from client_agent.processes.messages import Ended, PhaseBegan
@@ -166,6 +167,34 @@ class TestKeeper:
             keeper.update(JOB.model_copy(update={"desired": DesiredState.CANCEL}))
             await until(lambda: keeper.is_over)
             assert not process.is_killed
+
+        run(check())
+
+    def test_leaves_a_process_that_is_about_to_end_to_do_so(self, tmp_path: Path, caplog: Any) -> None:
+        async def check() -> None:
+            process = FakeProcess(FINISHED, stays=True)
+            house = House(AgentFolder(tmp_path), [process])
+            keeper = house.keeper()
+            await until(lambda: process.updates)
+            leaving = asyncio.create_task(keeper.leave())
+            await asyncio.sleep(0)
+            process.ask_to_stop()  # here: it ends by itself
+            await leaving
+            assert house.record().phase == "finished"
+
+        with caplog.at_level("INFO", logger=LOGGER):
+            run(check())
+        assert "stopping" not in caplog.text
+
+    def test_leaves_no_process_that_stays(self, tmp_path: Path, monkeypatch: Any) -> None:
+        monkeypatch.setattr("client_agent.job_keeper.LAST_WORD_SECONDS", 0.01)
+
+        async def check() -> None:
+            process = FakeProcess(stays=True)
+            keeper = House(AgentFolder(tmp_path), [process]).keeper()
+            await until(lambda: process.updates)
+            await keeper.leave()
+            assert keeper.is_over
 
         run(check())
 
