@@ -246,8 +246,11 @@ def _show(comparison: Comparison) -> None:
     )
     print(
         f"ratio {row['ratio']:.3f}; in theory {row['theory_ratio']:.3f}, without imports "
-        f"{row['theory_ratio_without_imports']:.3f}. The agent's job had needed "
-        f"{_mib(comparison.training_bytes)} MiB when its training was over; its supervisor {_mib(comparison.supervisor_bytes)} MiB."
+        f"{row['theory_ratio_without_imports']:.3f}"
+    )
+    print(
+        f"of the agent's job until its training was over: {_mib(comparison.training_bytes)} MiB; "
+        f"of the agent's supervisor: {_mib(comparison.supervisor_bytes)} MiB"
     )
 
 

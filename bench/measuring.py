@@ -211,5 +211,9 @@ def _progress(number: int, effort: Effort, split: Measured, reference: Measured)
     ours, theirs = statistics.median(split.step_seconds), statistics.median(reference.step_seconds)
     return (
         f"  run {number + 1} of {effort.alternations}: split {ours:.3f} s, reference {theirs:.3f} s, "
-        f"ratio {ours / theirs:.3f}"
+        f"ratio {ours / theirs:.3f} (CPU {_said(split.cpu_seconds)} and {_said(reference.cpu_seconds)})"
     )
+
+
+def _said(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds:.3f} s"
