@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from splitlearn.errors import SpecError
+from splitlearn.simulation.flag_errors import in_flags
 from splitlearn.spec import MAX_SILOS, JobSpec
 
 Schedule = Literal["serial", "client-batching", "hierarchical", "auto"]
@@ -19,6 +20,8 @@ AdapterKind = Literal["full", "lora"]
 DEFAULT_SILOS = 3
 LABEL_COLUMN = "label"
 _WARMUP_SHARE = 20  # one twentieth of the steps
+MAX_STEPS = 10_000_000 * _WARMUP_SHARE
+"""Optimiser steps of the trunk in a whole run: a specification's warm-up has at most ten million."""
 _DECAY_FLOOR = 0.1
 _MAX_NAME = 64
 
@@ -153,34 +156,46 @@ def build_spec(
         for number, name in enumerate(silo_names)
     ]
     turns = len(silos) if options.schedule == "serial" else 1
-    warmup_steps = options.rounds * options.steps_per_round * turns // _WARMUP_SHARE
-    return JobSpec.parse(
-        {
-            "name": options.name,
-            "model": options.model,
-            "adapter": {"kind": options.adapter},
-            "silos": silos,
-            "silo_blocks": options.silo_blocks,
-            "schedule": options.schedule,
-            "turn_steps": options.turn_steps,
-            "learning_rate": {
-                "peak": options.learning_rate,
-                "warmup_steps": warmup_steps,
-                "decay": "cosine",
-                "floor": _DECAY_FLOOR,
-            },
-            "max_grad_norm": options.max_grad_norm,
-            "batch_size": options.batch_size,
-            "accumulation_steps": options.accumulation_steps,
-            "max_tokens": options.max_tokens,
-            "rounds": options.rounds,
-            "steps_per_round": options.steps_per_round,
-            "codec": options.codec,
-            "seed": options.seed,
-            "task": _task(options, own_tasks),
-            "evaluation": {"max_rows": options.evaluation_rows},
-        }
-    )
+    fields = {
+        "name": options.name,
+        "model": options.model,
+        "adapter": {"kind": options.adapter},
+        "silos": silos,
+        "silo_blocks": options.silo_blocks,
+        "schedule": options.schedule,
+        "turn_steps": options.turn_steps,
+        "learning_rate": {
+            "peak": options.learning_rate,
+            "warmup_steps": _warmup_steps(options, turns=turns),
+            "decay": "cosine",
+            "floor": _DECAY_FLOOR,
+        },
+        "max_grad_norm": options.max_grad_norm,
+        "batch_size": options.batch_size,
+        "accumulation_steps": options.accumulation_steps,
+        "max_tokens": options.max_tokens,
+        "rounds": options.rounds,
+        "steps_per_round": options.steps_per_round,
+        "codec": options.codec,
+        "seed": options.seed,
+        "task": _task(options, own_tasks),
+        "evaluation": {"max_rows": options.evaluation_rows},
+    }
+    try:
+        return JobSpec.parse(fields)
+    except SpecError as error:
+        raise in_flags(error) from error.__cause__
+
+
+def _warmup_steps(options: DemoOptions, *, turns: int) -> int:
+    num_steps = options.rounds * options.steps_per_round * turns
+    if num_steps > MAX_STEPS:
+        in_turns = f" of each of {turns} silos in turn" if turns > 1 else ""
+        raise SpecError(
+            f"--rounds {options.rounds} with --steps-per-round {options.steps_per_round}{in_turns} are "
+            f"{num_steps} steps, the limit is {MAX_STEPS}; give fewer rounds or steps"
+        )
+    return num_steps // _WARMUP_SHARE
 
 
 def _task(options: DemoOptions, own_tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -232,12 +247,19 @@ def parse_answers(text: str) -> dict[str, str]:
 
 def _json_answers(text: str) -> dict[str, str]:
     try:
-        answers = json.loads(text)
+        answers = json.loads(text, object_pairs_hook=lambda pairs: _without_doubles(text, pairs))
     except ValueError as error:
         raise SpecError(f"--answers {text!r}: not JSON ({error}); correct it") from error
     if not all(isinstance(answer, str) for answer in answers.values()):
         raise SpecError(f"--answers {text!r}: each candidate must be a text; put it in quotes")
     return dict(answers)
+
+
+def _without_doubles(text: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for label, times in Counter(label for label, _ in pairs).items():
+        if times > 1:
+            raise SpecError(f"--answers {text!r}: the label {label!r} occurs twice; keep one of them")
+    return dict(pairs)
 
 
 def _unescaped(text: str) -> str:

@@ -129,7 +129,7 @@ class TestBadInput:
             (("--silo-blocks", "averaged"), 2, "silo_blocks: 'averaged' is not served yet"),
             (("--schedule", "hierarchical"), 2, "schedule: 'hierarchical' is not served yet"),
             (("--schedule", "auto"), 2, "schedule: 'auto' is not served yet"),
-            (("--learning-rate", "11"), 2, "learning_rate.peak"),
+            (("--learning-rate", "11"), 2, "--learning-rate 11.0 is above the limit"),
             (("--max-tokens", "4096"), 2, "more than the 512 positions"),
             (("--model", "no-such-model"), 3, "neither tiny-llama nor tiny-glm nor a folder"),
             (("--bottom-layers", "5", "--top-layers", "2"), 3, "keeps 5 bottom + 2 top"),

@@ -118,8 +118,9 @@ class TestAnswers:
             parse_answers(text)
 
     def test_refuses_a_label_twice(self) -> None:
-        with pytest.raises(SpecError, match="'0' occurs twice"):
-            parse_answers("0=a,0=b")
+        for text in ("0=a,0=b", '{"0": "a", "0": "b"}'):
+            with pytest.raises(SpecError, match="'0' occurs twice"):
+                parse_answers(text)
 
 
 class TestUnserved:
@@ -140,3 +141,34 @@ class TestContradictions:
     def test_nothing_is_kept_of_a_run_without_processes(self) -> None:
         with pytest.raises(SpecError, match=r"--keep .* --in-process"):
             plan_job(DemoOptions(keep=True, in_process=True))
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        ("options", "sentence"),
+        [
+            (
+                DemoOptions(rounds=1_000_000, steps_per_round=1000),
+                "--rounds 1000000 with --steps-per-round 1000 are 1000000000 steps, the limit is 200000000",
+            ),
+            (DemoOptions(rounds=1_000_001), "--rounds 1000001 is above the limit; give 1000000 or less"),
+            (DemoOptions(bottom_layers=5000), "--bottom-layers 5000 is above the limit; give 4096 or less"),
+            (DemoOptions(learning_rate=0), "--learning-rate 0 is below the limit; give more than 0"),
+            (DemoOptions(name="Foo!"), "--name 'Foo!' is no name: 1 to 64 lower-case letters"),
+            (DemoOptions(prompt=""), "--prompt is empty"),
+            (DemoOptions(turn_steps=3), "--turn-steps 3 has a meaning only with --schedule 'serial'"),
+            (
+                DemoOptions(data=(FILE,), task="choice", answers="0=a"),
+                "--answers lists too few candidates (1), a choice has at least 2; add one",
+            ),
+            (
+                DemoOptions(data=(FILE,), task="choice", answers=",".join(f"{n}=x" for n in range(257))),
+                "--answers lists 257 candidates, the limit is 256; leave some out",
+            ),
+        ],
+    )
+    def test_name_the_flag(self, options: DemoOptions, sentence: str) -> None:
+        with pytest.raises(SpecError) as caught:
+            plan_job(options)
+        assert caught.value.message.startswith(sentence)
+        assert "\n" not in caught.value.message
