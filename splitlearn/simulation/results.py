@@ -144,7 +144,7 @@ class SimulationResult:
             "eval_wire_bytes": self.eval_wire_bytes,
             "peak_memory_bytes": dict(self.peak_memory_bytes),
             "job_id": self.job_id,
-            "artifacts": {silo.name: str(silo.artifact) for silo in self.silos if silo.artifact},
+            "artifacts": {silo.name: str(silo.artifact.absolute()) for silo in self.silos if silo.artifact},
         }
 
 

@@ -125,6 +125,10 @@ class TestJson:
         assert content["relative_difference"] == 0
         json.dumps(content, allow_nan=False)
 
+    def test_names_artifacts_by_absolute_paths(self, spec: JobSpec) -> None:
+        content = outcome(spec).to_json()
+        assert content["artifacts"]["harbour"] == str(Path.cwd() / "runs/demo/silos/harbour/result")
+
     def test_has_them_even_if_nothing_ever_began(self) -> None:
         fault = Fault("data", "there is no row", 4)
         content = DemoOutcome("failed", OPTIONS, fault=fault).to_json()
