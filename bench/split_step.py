@@ -41,8 +41,8 @@ from splitlearn.party_environment import party_environment
 _NUM_CORES = 2
 _INTERRUPTED = 130
 _COLUMNS = (
-    "dim", "layers", "adapter", "clip", "ratio", "split s", "reference s", "between s",
-    "split CPU s", "reference CPU s", "bytes/token", "over payload",
+    "dim", "layers", "adapter", "clip", "ratio", "split s", "whole s", "between s",
+    "split CPU s", "whole CPU s", "B/token", "over",
 )  # fmt: skip
 
 
