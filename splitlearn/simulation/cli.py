@@ -5,6 +5,7 @@ Only this module knows typer and the exit; torch is loaded once the flags are un
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 import traceback
@@ -321,6 +322,16 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("Cancelled by Ctrl-C.", err=True)
         sys.exit(exit_codes.INTERRUPTED)
+    except SystemExit as ended:
+        sys.exit(exit_codes.UNREAD if _is_unread(ended) else ended.code)
+
+
+def _is_unread(ended: BaseException) -> bool:
+    """Whether a library exits, with code 1, because nobody reads what it prints: ``--help | head``."""
+    cause = ended.__context__
+    while cause is not None and not isinstance(cause, BrokenPipeError):
+        cause = cause.__context__
+    return cause is not None
 
 
 def _print_spec(options: DemoOptions) -> int:
@@ -394,14 +405,19 @@ def _how_to_resume(outcome: "DemoOutcome", arguments: Sequence[str]) -> str:
     return f"Rounds 1 to {outcome.last_round} are kept in {outcome.out_dir}; go on with: {command} --resume"
 
 
-def _program(path: str) -> list[str]:
-    """Return the words by which the user calls us."""
-    if Path(path).name == "__main__.py":
-        return [sys.executable, "-m", "splitlearn.simulation"]
+def _program(path: str, *, scripts: Path | None = None) -> list[str]:
+    """Return the words by which the user calls us; ``scripts`` is where our interpreter has its programs."""
+    called = Path(path)
+    if called.name == "__main__.py":  # also as what ``trunkline demo`` has become
+        called = (scripts or Path(sys.executable).parent) / "trunkline"
+        if not called.exists():
+            return [sys.executable, "-m", "splitlearn.simulation"]
+        if shutil.which(called.name) == str(called):
+            return [called.name]
     try:
-        return [str(Path(path).resolve().relative_to(Path.cwd()))]
+        return [str(called.absolute().relative_to(Path.cwd()))]
     except ValueError:
-        return [path]
+        return [str(called)]
 
 
 def _complain(sentence: str) -> None:
