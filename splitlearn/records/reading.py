@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from splitlearn.errors import DataError
 from splitlearn.records.columns import ColumnMapping
 from splitlearn.records.lines import decoded_lines
-from splitlearn.records.record import Record
+from splitlearn.records.record import Record, json_kind
 
 
 class DataFormat(StrEnum):
@@ -174,9 +174,9 @@ def _json_object(line: str, *, where: str) -> dict[str, object]:
     except ValueError as error:
         raise DataError(f"{where}: {error}; correct the line") from error
     if not isinstance(value, dict):
-        kind = "an array" if isinstance(value, list) else f"a {type(value).__name__}"
         raise DataError(
-            f'{where}: the line is {kind}, expected one object per line, such as {{"text": "..."}}'
+            f"{where}: the line is {json_kind(value)}, expected one object per line, "
+            'such as {"text": "..."}'
         )
     return value
 

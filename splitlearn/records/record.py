@@ -69,7 +69,7 @@ class Record:
         if isinstance(value, bool | int | float):
             return json.dumps(value)
         raise DataError(
-            f"{self.where}: column {column!r} holds {_json_kind(value)}, expected text, a number or a "
+            f"{self.where}: column {column!r} holds {json_kind(value)}, expected text, a number or a "
             "boolean; write the part that is wanted into a column of its own"
         )
 
@@ -116,7 +116,18 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
     return count
 
 
-def _json_kind(value: object) -> str:
-    if value is None:
-        return "null"
-    return "a list" if isinstance(value, list) else "an object"
+def json_kind(value: object) -> str:
+    """Return what JSON calls a value, for a message."""
+    match value:
+        case None:
+            return "null"
+        case str():
+            return "a text"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case _:
+            return "an object"

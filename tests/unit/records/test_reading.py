@@ -91,8 +91,10 @@ class TestJsonl:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            (b"[1, 2]", r"a\.jsonl:2: the line is an array, expected one object per line"),
-            (b"3", r"a\.jsonl:2: the line is a int, expected one object"),
+            (b"[1, 2]", r"a\.jsonl:2: the line is a list, expected one object per line"),
+            (b"3", r"a\.jsonl:2: the line is a number, expected one object"),
+            (b"true", r"a\.jsonl:2: the line is a boolean, expected one object"),
+            (b'"x"', r"a\.jsonl:2: the line is a text, expected one object"),
             (b'{"a": 1', r"a\.jsonl:2: not JSON at character \d+ .*expected one object per line"),
             (b"[", r"a\.jsonl:2: not JSON .*a JSON array must be written as one object per line"),
             (b'{"a": NaN}', r"a\.jsonl:2: NaN is not JSON"),
