@@ -44,6 +44,9 @@ class Display(Protocol):
     def begin(self, inputs: Inputs, *, last_round: int) -> None:
         """The federation begins, after ``last_round`` rounds of an earlier run."""
 
+    def phase(self, done: str) -> None:
+        """Show what was done before the training, or after it."""
+
     def progress(self, progress: Progress) -> None:
         """Show what a party reported."""
 
@@ -195,6 +198,7 @@ class _Demo:
             environment=self._environment,
             keeps_running=self._options.keep,
             on_progress=self._display.progress,
+            on_phase=self._display.phase,
         )
         self._kept = platform if self._options.keep else None
         return platform

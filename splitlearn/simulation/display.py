@@ -88,13 +88,18 @@ class LiveDisplay(_Base):
         )
         self._live.start()
 
+    def phase(self, done: str) -> None:
+        """Say it in front of the bar until the training moves it."""
+        assert self._bar is not None
+        self._bars.update(self._bar, description=f"federation: {done}")
+
     def progress(self, progress: PartyProgress) -> None:
         """Move the table."""
         assert self._state is not None
         assert self._bar is not None
         self._state.take(progress)
         if isinstance(progress, StepDone):
-            self._bars.update(self._bar, completed=self._state.done)
+            self._bars.update(self._bar, completed=self._state.done, description="federation")
 
     def begin_reference(self, total: int) -> None:
         """Add the reference's bar."""
@@ -150,6 +155,10 @@ class LinesDisplay(_Base):
         self._shown = 0
         self._reference_shown = self._reference_total = 0
         self._began = time.monotonic()
+
+    def phase(self, done: str) -> None:
+        """Print a line."""
+        self.say(f"{self._clock()} {done}")
 
     def progress(self, progress: PartyProgress) -> None:
         """Print a line every so many steps, after every evaluation and every round."""

@@ -3,7 +3,7 @@
 import math
 import statistics
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from splitlearn.errors import StorageError, TrainingError
@@ -38,6 +38,7 @@ class PlatformFederation:
         keeps_running: Leave the processes running after a completed run, until :meth:`close`.
         look_seconds: Between two looks at the job; each costs the control plane some milliseconds.
         on_progress: Told of every step, evaluation and round.
+        on_phase: Told, at its end, what each phase besides the training has done.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class PlatformFederation:
         keeps_running: bool = False,
         look_seconds: float = LOOK_SECONDS,
         on_progress: OnProgress = ignore_progress,
+        on_phase: Callable[[str], None] = lambda _: None,
     ) -> None:
         spec.refuse_unserved()
         self._spec, self._data, self._rows, self._work_dir = spec, data, rows, work_dir
@@ -62,7 +64,7 @@ class PlatformFederation:
         self._deployment = Deployment(
             work_dir, environment=environment, threads=threads, model_folder=self._model_folder
         )
-        self._stopwatch = Stopwatch()
+        self._stopwatch = Stopwatch(on_ended=on_phase)
         self._is_cancelled = threading.Event()
         self._exported: set[str] = set()
         self._peaks: dict[str, int] = {}

@@ -15,8 +15,15 @@ class Phase:
 
 @dataclass
 class Stopwatch:
-    """Each phase ends where the next begins, so that their sum is the whole."""
+    """Each phase ends where the next begins, so that their sum is the whole.
 
+    Attributes:
+        on_ended: Told of the name of each phase at its end.
+        clock: Seconds.
+        phases: What has ended.
+    """
+
+    on_ended: Callable[[str], None] = lambda _: None
     clock: Callable[[], float] = time.perf_counter
     phases: list[Phase] = field(default_factory=list)
     _since: float = field(init=False)
@@ -26,6 +33,7 @@ class Stopwatch:
 
     def ended(self, name: str) -> None:
         """End the phase that is running; a name that came before adds to it."""
+        self.on_ended(name)
         now = self.clock()
         seconds, self._since = now - self._since, now
         for index, phase in enumerate(self.phases):

@@ -12,6 +12,7 @@ from splitlearn.simulation.demo_inputs import plan_job
 from splitlearn.simulation.demo_options import DemoOptions
 from splitlearn.simulation.display import LinesDisplay, LiveDisplay, choose_display, progress_table
 from splitlearn.simulation.outcome import DemoOutcome, Fault
+from splitlearn.simulation.platform.stopwatch import Stopwatch
 from splitlearn.simulation.report import print_report
 from splitlearn.simulation.results import SiloResult, SimulationResult
 from splitlearn.simulation.run_state import RunState
@@ -184,3 +185,11 @@ class TestDisplays:
         Console(file=stream, width=80).print(progress_table(state))
         lines = stream.getvalue().splitlines()
         assert lines[1].split() == ["harbour", "1/2", "1/10", "4.000", "-", "1,000", "training"]
+
+    def test_a_log_tells_every_phase(self) -> None:
+        stream = io.StringIO()
+        watch = Stopwatch(on_ended=LinesDisplay(Console(file=stream)).phase)
+        watch.ended("rows written")
+        watch.ended("job submitted")
+        lines = stream.getvalue().splitlines()
+        assert [line.split("] ")[1] for line in lines] == ["rows written", "job submitted"]
