@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from splitlearn.errors import SpecError, UnservedError
 
@@ -30,9 +31,10 @@ def _with_a_column(template: str) -> str:
     except ValueError:  # what is wrong with it is said where it is parsed
         return template
     if not names_one:
-        raise ValueError(
+        raise PydanticCustomError(  # its sentence goes out as it is, with no "Value error" before it
+            "template_without_column",
             "the template names no column, so every row would have the same text; "
-            "write a column in braces, such as {text}"
+            "write a column in braces, such as {text}",
         )
     return template
 
