@@ -56,6 +56,8 @@ _HOPELESS = (
 _REFUSALS_KEPT = 16
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_IN_TOUCH_SECONDS = 0.5
+"""After a session that was established: the peer is there, and long pauses would use up its patience."""
 
 
 def _utc_now() -> datetime:
@@ -179,8 +181,7 @@ class Exchange:
         try:
             pause_seconds = _FIRST_PAUSE_SECONDS
             while True:
-                if await self._live_on_one_connection():
-                    pause_seconds = _FIRST_PAUSE_SECONDS
+                pause_seconds = min(pause_seconds, await self._live_on_one_connection())
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
         except Exception as error:  # noqa: BLE001 - whoever waits for a message must learn of a bug too
@@ -191,17 +192,18 @@ class Exchange:
             self._failure = error
             self._changed.notify_all()
 
-    async def _live_on_one_connection(self) -> bool:
-        """Return whether a message came before the connection was lost."""
+    async def _live_on_one_connection(self) -> float:
+        """Return the longest pause that may follow it, in seconds."""
         link = await self._open_link()
         if link is None:
-            return False
+            return _LONGEST_PAUSE_SECONDS
         self.traffic.connections += 1
         self.protocol.connection_made(self._now())
         self._to_write.set()
         writer = asyncio.create_task(self._write(link))
+        was_established = False
         try:
-            await self._read(link)
+            was_established = await self._read(link)
         finally:
             writer.cancel()
             [outcome] = await asyncio.gather(writer, return_exceptions=True)
@@ -211,7 +213,9 @@ class Exchange:
                 raise outcome
         async with self._changed:
             self._changed.notify_all()  # nothing more can be handed to this connection
-        return self._lost_at is None
+        if self._lost_at is None:  # a message came
+            return _FIRST_PAUSE_SECONDS
+        return _LONGEST_PAUSE_IN_TOUCH_SECONDS if was_established else _LONGEST_PAUSE_SECONDS
 
     async def _open_link(self) -> Link | None:
         remaining = self._remaining_seconds()
@@ -239,7 +243,8 @@ class Exchange:
             f"{self.last_refusal}; see that it runs and can be reached, then resume the job"
         )
 
-    async def _read(self, link: Link) -> None:
+    async def _read(self, link: Link) -> bool:
+        """Read until the connection ends; return whether a session was established on it."""
         was_established = False
         try:
             async with asyncio.timeout(self._handshake_seconds) as handshake:
@@ -253,6 +258,7 @@ class Exchange:
             self.protocol.connection_lost()
         except (ChannelError, IdentityError, WireError, ProtocolError) as error:
             self._judge(error, was_established=was_established)
+        return was_established
 
     async def _take(self, data: bytes | bytearray | memoryview) -> None:
         """Take in what came; whoever finds the protocol moved by it finds the message in the inbox, too."""
