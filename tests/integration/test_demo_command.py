@@ -267,6 +267,7 @@ class TestSignals:
             assert ours.keys() == theirs.keys() != set()
             assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
+    @pytest.mark.slow
     def test_a_run_whose_output_is_closed_ends_in_order(
         self, result: Callable[..., dict[str, Any]], tmp_path: Path
     ) -> None:
@@ -277,6 +278,7 @@ class TestSignals:
         assert "nobody reads the output any more" in errors
         assert (result()["status"], result()["error"]["code"]) == ("cancelled", "cancelled")
 
+    @pytest.mark.slow
     def test_no_child_outlives_a_terminated_run(
         self, result: Callable[..., dict[str, Any]], tmp_path: Path
     ) -> None:
