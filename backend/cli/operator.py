@@ -5,6 +5,7 @@ The web framework takes a second to load: only the commands that need it do so.
 
 import os
 import signal
+import socket
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,9 +103,9 @@ def api() -> None:
     )
 
     class _Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             server.bus.close()  # uvicorn waits for open answers, and a stream of events has no end of its own
-            super().handle_exit(sig, frame)
+            await super().shutdown(sockets)
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _ignore)  # uvicorn raises them again after an orderly end, which is no failure

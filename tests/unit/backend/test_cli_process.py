@@ -1,5 +1,6 @@
 """The command as a user types it, against a real server process."""
 
+import http.client
 import json
 import os
 import re
@@ -56,6 +57,16 @@ class Running:
     def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
         return _run(self.environment, *arguments, text=text)
 
+    def events(self) -> http.client.HTTPResponse:
+        """The project's stream of events, open."""
+        url = f"http://127.0.0.1:{self.environment['TRUNKLINE_PORT']}/api/v1/events"
+        asked = urllib.request.Request(
+            url, headers={"Authorization": f"Bearer {self.environment['TRUNKLINE_TOKEN']}"}
+        )
+        opened = urllib.request.urlopen(asked, timeout=PATIENCE_SECONDS)  # noqa: S310 - see above
+        assert isinstance(opened, http.client.HTTPResponse)
+        return opened
+
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
@@ -105,7 +116,10 @@ class TestApi:
         refused = running.run("silos", "revoke", "north")
         assert refused.returncode == 12
         assert "'north'" in refused.stderr
-        running.process.send_signal(signal.SIGINT)
+        with running.events() as events:
+            assert next(events) == b": begin\n"
+            running.process.send_signal(signal.SIGINT)
+            assert list(events) == [b"\n"]  # whole: a stream that is cut off in the middle raises
         assert running.process.wait(PATIENCE_SECONDS) == 0
         after = running.run("users", "list")
         assert after.returncode == 12
