@@ -125,7 +125,7 @@ class PlatformFederation:
             control_plane = self._start(resume=resume)
             self._follow(control_plane)
             self._export()
-            self._finish()
+            self._peaks = self._deployment.peak_memory()
         except BaseException:
             self.close()
             raise
@@ -277,9 +277,6 @@ class PlatformFederation:
                 self._deployment.export(silo.name, job=self.job_id, target=target)
             self._exported.add(silo.name)
         self._stopwatch.ended("results exported")
-
-    def _finish(self) -> None:
-        self._peaks = self._deployment.peak_memory()
 
     # What it came to
 
