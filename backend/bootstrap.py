@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from backend.artifacts.store import ArtifactStore
+from backend.audit.ledger import ensure_head
 from backend.audit.service import OPERATOR
 from backend.auth.passwords import Passwords, generate_password
 from backend.clock import Clock, system_clock
@@ -64,6 +65,7 @@ def _start(settings: Settings, database: Database, clock: Clock) -> tuple[Server
     with database.write() as session:
         pin_root(session, authority, now=clock())
         ensure_keys(session, authority, days=settings.certificate_days, now=clock())
+        ensure_head(session, now=clock())
     return server, _first_admin(server)
 
 

@@ -1,4 +1,7 @@
-"""Adding audit rows. A row is written in the transaction of what it tells of: both, or neither."""
+"""Adding audit rows. A row is written in the transaction of what it tells of: both, or neither.
+
+It is hung on the chain when that transaction commits: see ``backend.audit.ledger``.
+"""
 
 import uuid
 from collections.abc import Mapping
@@ -8,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from backend.audit.ledger import append_at_commit
 from backend.db.models import AuditRow, Outcome
 
 
@@ -16,7 +20,7 @@ class Actor:
     """Who acts.
 
     Attributes:
-        kind: user, silo, worker, operator (the command line on the server) or anonymous.
+        kind: user, silo, worker, operator (the command line on the server), server (itself) or anonymous.
         name: Of the user or party; of nobody, "unknown".
         address: Where the request came from.
         organization_id: Whose audit it belongs to, or None for the whole server's.
@@ -29,6 +33,7 @@ class Actor:
 
 
 OPERATOR = Actor(kind="operator", name="operator")
+SERVER = Actor(kind="server", name="control-plane")
 
 
 def record(
@@ -56,7 +61,8 @@ def record(
         organization_id: Whose audit, when the actor has no organisation.
         details: Facts for people; never a secret.
     """
-    session.add(
+    append_at_commit(
+        session,
         AuditRow(
             organization_id=organization_id or actor.organization_id,
             happened_at=at,
@@ -68,5 +74,5 @@ def record(
             subject_name=subject_name,
             outcome=outcome,
             details=dict(details or {}),
-        )
+        ),
     )

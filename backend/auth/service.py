@@ -85,6 +85,15 @@ def change_password(server: Server, caller: UserCaller, *, current: str, new: st
         user = find_user(session, caller.name)
         assert user is not None
     if not server.passwords.verify(current, user.password_hash):
+        with server.database.write() as session:
+            _record(
+                session,
+                server,
+                caller,
+                action="change_password",
+                subject=("user", caller.name),
+                outcome=Outcome.REFUSED,
+            )
         raise WrongCredentialsError("the current password is wrong")
     hashed = server.passwords.hash(new)
     with server.database.write() as session:
@@ -209,6 +218,7 @@ def _record(
     *,
     action: str,
     subject: tuple[str, str],
+    outcome: Outcome = Outcome.DONE,
     **details: int,
 ) -> None:
     kind, name = subject
@@ -219,5 +229,6 @@ def _record(
         action=action,
         subject_kind=kind,
         subject_name=name,
+        outcome=outcome,
         details=details,
     )

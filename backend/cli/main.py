@@ -8,6 +8,7 @@ import typer
 from backend.cli import (
     DEMO,
     WORKER,
+    audit,
     become_demo,
     become_worker,
     jobs,
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(operator.db)
 app.add_typer(operator.organizations)
+app.add_typer(audit.app)
 app.add_typer(root.app)
 app.add_typer(users.users)
 app.add_typer(users.tokens)

@@ -121,6 +121,21 @@ class Remote:
                 name, _, value = line.partition(": ")
                 yield name, value
 
+    def blocks(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes of an answer as they come.
+
+        Raises:
+            CommandError: Refused, not reached, or broken off.
+        """
+        try:
+            with self._client.stream("GET", self._url + API_PREFIX + path) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refusal(response)
+                yield from response.iter_bytes()
+        except httpx2.HTTPError as error:
+            raise self._unreached(error) from error
+
     def rows(self, path: str) -> Iterator[dict[str, Any]]:
         """Return all rows of a list, page by page."""
         after: str | None = None

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from backend.audit.service import SERVER, record
 from backend.db.models import Federation
 from backend.errors import refused_as
 from backend.federation.authority import Authority
@@ -33,6 +34,15 @@ def ensure_keys(session: Session, authority: Authority, *, days: int, now: datet
     )
     if issued is not None:
         row.signer_certificate = issued.to_bytes()
+        record(
+            session,
+            SERVER,
+            at=now,
+            action="sign_certificate",
+            subject_kind="federation",
+            subject_name=SIGNER_NAME,
+            details={"serial": str(issued.serial), "until": issued.not_after.isoformat()},
+        )
 
 
 def spec_signer(row: Federation, *, now: datetime) -> Identity | None:

@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from backend.artifacts.service import Blob
+from backend.audit import Actor, record
 from backend.db.base import MAX_TEXT, MAX_WORD, storable
-from backend.db.models import Approval, Artifact, Desired, Job, JobSilo, JobState
+from backend.db.models import Approval, Artifact, Desired, Job, JobSilo, JobState, Silo
 from backend.events import EventKind, emit
 from backend.jobs.errors import JobOverError, NoLeaseError, WrongStateError
 from backend.jobs.moves import Why, move
@@ -62,6 +63,15 @@ def approve(session: Session, part: Part, body: ApprovalBody, *, now: datetime) 
     row.approval_reason = storable(body.reason, MAX_TEXT)
     told = {"silo": part.silo, "approval": word.value, "code": body.code, "reason": row.approval_reason}
     emit(session, job.project_id, EventKind.SILO_APPROVAL, body=told, now=now, job_id=job.id)
+    record(
+        session,
+        Actor("silo", part.silo, organization_id=session.get_one(Silo, part.silo_id).organization_id),
+        at=now,
+        action="approve_job" if word is Approval.APPROVED else "refuse_job",
+        subject_kind="job",
+        subject_name=str(job.id),
+        details={"name": job.name, "code": row.approval_code},
+    )
 
 
 def attach(session: Session, settings: Settings, part: Part, attempt: str, *, now: datetime) -> SiloLease:

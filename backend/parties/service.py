@@ -265,7 +265,8 @@ def _admit(
     if certificate is not None:
         _give(party, certificate)
     row.used_at, row.used_by_key = now, enrolment.public_key.raw
-    _record_enrolment(session, row, enrolment, now=now, status=party.status.value)
+    serial = str(certificate.serial) if certificate else "not signed yet"
+    _record_enrolment(session, row, enrolment, now=now, status=party.status.value, serial=serial)
     return party
 
 

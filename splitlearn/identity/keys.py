@@ -33,6 +33,7 @@ class Context(StrEnum):
     AGENT_LOGIN = "trunkline/agent-login/v1"
     WORKER_LOGIN = "trunkline/worker-login/v1"
     GATEWAY_TICKET = "trunkline/gateway-ticket/v1"
+    AUDIT_HEAD = "trunkline/audit-head/v1"
 
 
 def signed_bytes(context: Context, message: bytes) -> bytes:

@@ -86,6 +86,7 @@ MATRIX = {
     f"POST {API_PREFIX}/session/heartbeat": PARTIES.format(200),
     f"DELETE {API_PREFIX}/session": PARTIES.format(204),
     f"GET {API_PREFIX}/audit": "401 403 403 403 200 200 200",
+    f"GET {API_PREFIX}/audit/export": "401 403 403 403 200 200 200",
     f"POST {API_PREFIX}/models": ADMIN.format(202, 202),
     f"GET {API_PREFIX}/models": USERS.format(200, 200),
     f"GET {API_PREFIX}/models/{{name}}": USERS.format(200, 404),

@@ -2,7 +2,7 @@
 
 from backend.db.base import Base
 from backend.db.models.artifact import Artifact, ArtifactKind
-from backend.db.models.audit import AuditRow, Outcome
+from backend.db.models.audit import AuditHead, AuditRow, Outcome
 from backend.db.models.dataset import Dataset
 from backend.db.models.event import Event
 from backend.db.models.federation import Federation, Invitation, PartyKind, UsedNonce
@@ -28,6 +28,7 @@ __all__ = [
     "Approval",
     "Artifact",
     "ArtifactKind",
+    "AuditHead",
     "AuditRow",
     "Base",
     "Dataset",

@@ -16,7 +16,8 @@ WITHOUT_JSON = {
     "gateway",
     "demo",  # other programs: their flags are their own
     "worker",
-    "root sign",  # what these write is JSON in any case
+    "audit export",  # what these write is JSON in any case
+    "root sign",
     "root revoke",
     "silos request",
     "workers request",
