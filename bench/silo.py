@@ -64,9 +64,6 @@ async def _take_part(request: SiloRequest) -> Measured:
     clock = StepClock(task, count_bytes=line.socket_bytes)
     notes = _Notes(clock)
     data = task.data()
-    trainer = _trainer(task.spec, task.model_folder)
-    line.url = receive(WorkerListens).url  # the worker loads its model meanwhile
-    end_with_parent()
     credentials = request.credentials
     protocol = SiloProtocol(
         credentials.terms(task.spec),
@@ -75,18 +72,22 @@ async def _take_part(request: SiloRequest) -> Measured:
         codec=Codec(task.spec.codec),
     )
     exchange = Exchange(protocol, connect=line.dial, peer=credentials.worker_name)
-    async with exchange, ComputeThread(SILO) as compute:
-        party = SiloParty(
-            spec=task.spec,
-            silo=SILO,
-            trainer=trainer,
-            training=batch_plan(task.spec, data),
-            evaluation=EvaluationPlan(data.heldout, batch_size=1, pad_token_id=0, max_examples=1),
-            exchange=exchange,
-            compute=compute,
-            on_progress=notes,
-        )
-        await party.run()
+    async with ComputeThread(SILO) as compute:
+        trainer = await compute(_trainer, task.spec, task.model_folder)
+        line.url = receive(WorkerListens).url  # the worker loads its model meanwhile
+        end_with_parent()
+        async with exchange:
+            party = SiloParty(
+                spec=task.spec,
+                silo=SILO,
+                trainer=trainer,
+                training=batch_plan(task.spec, data),
+                evaluation=EvaluationPlan(data.heldout, batch_size=1, pad_token_id=0, max_examples=1),
+                exchange=exchange,
+                compute=compute,
+                on_progress=notes,
+            )
+            await party.run()
     return clock.measured(notes.losses)
 
 

@@ -10,6 +10,7 @@ from splitlearn.exchange import Exchange
 from splitlearn.link import Link, WebsocketListener
 from splitlearn.parties import ComputeThread, TrunkParty
 from splitlearn.partition import ModelFolder, TrunkSegment, load_trunk
+from splitlearn.planning import Cut
 from splitlearn.protocol import TrunkProtocol
 from splitlearn.spec import JobSpec
 from splitlearn.training import TrunkTrainer
@@ -58,20 +59,20 @@ async def _lead(request: WorkerRequest) -> WorkerAnswer:
     clock = StepClock(task)
     folder = ModelFolder.open(task.model_folder)
     cut = folder.cut(bottom_layers=1, top_layers=1)
-    trunk = load_trunk(folder, cut, adapter=task.spec.adapter, seed=task.spec.seed)
     doorstep = _Doorstep()
-    async with WebsocketListener(doorstep.accept) as listener:
+    async with ComputeThread("trunk") as compute, WebsocketListener(doorstep.accept) as listener:
+        trainer = await compute(_trainer, task.spec, folder, cut, clock)
         answer(WorkerListens(url=listener.url))
-        async with _exchange(request, doorstep) as exchange, ComputeThread("trunk") as compute:
-            party = TrunkParty(
-                spec=task.spec,
-                trainer=_ClockedTrainer(trunk, spec=task.spec, clock=clock),
-                exchanges={SILO: exchange},
-                compute=compute,
-            )
+        async with _exchange(request, doorstep) as exchange:
+            party = TrunkParty(spec=task.spec, trainer=trainer, exchanges={SILO: exchange}, compute=compute)
             await party.run()
         doorstep.close()
     return WorkerAnswer(cpu_seconds=clock.cpu_seconds)
+
+
+def _trainer(spec: JobSpec, folder: ModelFolder, cut: Cut, clock: StepClock) -> _ClockedTrainer:
+    trunk = load_trunk(folder, cut, adapter=spec.adapter, seed=spec.seed)
+    return _ClockedTrainer(trunk, spec=spec, clock=clock)
 
 
 def _exchange(request: WorkerRequest, doorstep: _Doorstep) -> Exchange:
