@@ -20,7 +20,7 @@ worker's ``turn_seconds`` of the whole round. Over the websocket and in the refe
 start to the start of the next one.
 
 Bytes are sealed frames in both directions per valid token, over the websocket its headers too. CPU seconds
-are of all processes of a side, but not of this one, which asks the control plane for numbers once a second.
+are of all processes of a side, but not of this one, which asks the control plane for numbers every few seconds.
 """
 
 import argparse
