@@ -30,6 +30,7 @@ from backend.federation.api import router as federation_router
 from backend.health import router as health_router
 from backend.jobs.api import router as jobs_router
 from backend.jobs.silo_api import router as silo_jobs_router
+from backend.jobs.silo_watch import SiloWatch
 from backend.jobs.worker_api import router as worker_router
 from backend.limits import BodyLimit
 from backend.log import RequestLog
@@ -67,6 +68,7 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.server = server
+    app.state.silo_watch = SiloWatch(lambda: app.state.server)
     app.add_middleware(
         BodyLimit, max_bytes=server.settings.max_body_bytes, uploads=f"{API_PREFIX}{artifacts_router.prefix}/"
     )

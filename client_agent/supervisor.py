@@ -17,11 +17,19 @@ from client_agent.restarts import Restarts
 from client_agent.verification import refuse_unfit, verified_spec
 from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.errors import RefusedError, RevokedError, SupersededError
-from splitlearn.control_plane.schemas import ApprovalBody, DesiredState, FinishBody, SiloJob
+from splitlearn.control_plane.schemas import (
+    ApprovalBody,
+    DesiredState,
+    FinishBody,
+    SiloJob,
+    SiloJobsAnswer,
+)
 from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.errors import TrunklineError
 
 _log = logging.getLogger(LOGGER)
+_POLL_SECONDS = 1.0  # until the control plane has said how often
+_WAIT_SECONDS = 20.0
 _WAITING = "waiting"
 _FINAL = (RevokedError, SupersededError)
 
@@ -57,6 +65,7 @@ class Supervisor:
         self._ended_at: dict[str, int] = {}
         self._refused: set[tuple[str, str]] = set()
         self._complaint = ""
+        self._asked_at = 0.0
 
     async def run(self) -> None:
         """Serve until cancelled; on the way out every process ends in order.
@@ -78,21 +87,43 @@ class Supervisor:
             await self._stop_all()
 
     async def _serve(self) -> None:
-        while True:
-            poll_seconds = 1.0
-            try:
-                await self._announcer.announce_changes()
-                answer = await self._client.silo_jobs()
-                poll_seconds = answer.poll_seconds
-                await self._client.session.refresh_revocations(known_number=answer.revocation_number)
-                await self._take(answer.jobs)
-            except _FINAL:
-                raise
-            except TrunklineError as error:
-                self._complain(error)
-            else:
-                self._complaint = ""
-            await asyncio.sleep(poll_seconds)
+        answer: SiloJobsAnswer | None = None
+        asking: asyncio.Task[SiloJobsAnswer] | None = None
+        try:
+            while True:
+                # More often than there are answers: a process may have ended here meanwhile.
+                poll_seconds = _POLL_SECONDS if answer is None else answer.poll_seconds
+                try:
+                    await self._announcer.announce_changes()
+                    asking = asking or asyncio.create_task(self._ask(answer), name="ask")
+                    await asyncio.wait({asking}, timeout=poll_seconds)
+                    if asking.done():
+                        done, asking = asking, None
+                        answer = done.result()
+                    if answer is not None:
+                        await self._client.session.refresh_revocations(known_number=answer.revocation_number)
+                        await self._take(answer.jobs)
+                except _FINAL:
+                    raise
+                except TrunklineError as error:
+                    self._complain(error)
+                    await asyncio.sleep(poll_seconds)
+                else:
+                    self._complaint = ""
+        finally:
+            if asking is not None:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+
+    async def _ask(self, last: SiloJobsAnswer | None) -> SiloJobsAnswer:
+        """Return the next answer, which is held back until it is another than the last."""
+        clock = asyncio.get_running_loop().time
+        if last is None:
+            self._asked_at = clock()
+            return await self._client.silo_jobs()
+        await asyncio.sleep(self._asked_at + last.poll_seconds - clock())
+        self._asked_at = clock()
+        return await self._client.silo_jobs(known=last.tag, wait_seconds=_WAIT_SECONDS)
 
     def _complain(self, error: TrunklineError) -> None:
         """Log what goes wrong once, not at every poll."""

@@ -1,13 +1,15 @@
 """Finding jobs, their silos, leases and rounds."""
 
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from backend.db.models import (
     Artifact,
+    Federation,
     Job,
     JobSilo,
     JobState,
@@ -86,6 +88,30 @@ def jobs_of_silo(session: Session, silo_id: uuid.UUID) -> Sequence[tuple[Job, Jo
         .order_by(Job.created_at, Job.id)
     )
     return [(job, part) for job, part in session.execute(query).all()]
+
+
+def silo_fingerprints(session: Session) -> dict[uuid.UUID, object]:
+    """Return for each silo a value that changes with what its agent is told: its standing, and its jobs.
+
+    One query for all silos. Not read: what never changes while a job lives, such as its specification.
+    """
+    wanted = and_(Job.id == JobSilo.job_id, Job.state.in_(WANTS_SILOS), JobSilo.finished_at.is_(None))
+    query = (
+        select(
+            Silo.id, Silo.status, Silo.epoch,
+            Job.id, Job.state, Job.desired, Job.max_resume_round, Job.result_id, JobSilo.approval,
+            Lease.epoch, Lease.worker_id, Lease.released_at,
+        )
+        .outerjoin(JobSilo, JobSilo.silo_id == Silo.id)
+        .outerjoin(Job, wanted)
+        .outerjoin(Lease, Lease.job_id == Job.id)
+        .order_by(Silo.id, Job.created_at, Job.id, Lease.replica)
+    )  # fmt: skip
+    revocations = session.scalars(select(Federation.revocation_list)).all()
+    found: defaultdict[uuid.UUID, list[object]] = defaultdict(lambda: [revocations])
+    for row in session.execute(query).all():
+        found[row[0]].append(tuple(row[1:]))
+    return dict(found)
 
 
 def find_part(session: Session, job_id: uuid.UUID, silo_id: uuid.UUID) -> tuple[Job, JobSilo]:

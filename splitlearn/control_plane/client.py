@@ -63,9 +63,16 @@ class PartyClient:
         """Announce every data set of the silo; what is left out is withdrawn."""
         await self._tell("PUT", "/silo/datasets", DatasetsBody(datasets=tuple(datasets)))
 
-    async def silo_jobs(self) -> SiloJobsAnswer:
-        """Return the jobs that want something of this silo."""
-        return await self._ask("GET", "/silo/jobs", SiloJobsAnswer)
+    async def silo_jobs(self, *, known: str = "", wait_seconds: float = 0) -> SiloJobsAnswer:
+        """Return the jobs that want something of this silo.
+
+        Args:
+            known: Tag of an earlier answer; the next is held back until there is another one.
+            wait_seconds: For so long at most, and no longer than ``MAX_WAIT_SECONDS``.
+        """
+        return await self._ask(
+            "GET", f"/silo/jobs?known={known}&wait_seconds={wait_seconds:g}", SiloJobsAnswer
+        )
 
     async def put_approval(self, job: str, body: ApprovalBody) -> None:
         """Approve or refuse to take part in a job."""

@@ -13,6 +13,8 @@ from splitlearn.spec import Name
 
 MAX_ANNOUNCED_DATASETS = 1000
 MAX_METRICS = 1000
+MAX_WAIT_SECONDS = 25.0
+"""How long an answer may be held back: below the half minute after which proxies and clients give up."""
 """Most metrics of one request."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -118,13 +120,15 @@ class SiloJobsAnswer(Answer):
     """``GET /silo/jobs``: the jobs that want something of this silo.
 
     Attributes:
-        poll_seconds: Ask again after so long.
+        poll_seconds: Ask no sooner than so long after the last time.
         revocation_number: Of the newest revocation list; fetch it when it has grown.
+        tag: Stands for the rest. Whoever sends it back may wait for another answer.
     """
 
     poll_seconds: float
     revocation_number: int
     jobs: tuple[SiloJob, ...]
+    tag: str = ""
 
 
 class ApprovalBody(Body):
