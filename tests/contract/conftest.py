@@ -12,6 +12,9 @@ from tests.unit.backend.conftest import settings as settings
 from tests.unit.backend.conftest import shared_client as shared_client
 from tests.unit.backend.conftest import sqlite_template as sqlite_template
 from tests.unit.backend.conftest import world as world
+from tests.unit.packaging.conftest import agent_wheel as agent_wheel
+from tests.unit.packaging.conftest import platform_wheel as platform_wheel
+from tests.unit.packaging.conftest import tree as tree
 
 
 @pytest.fixture

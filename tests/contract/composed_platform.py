@@ -1,0 +1,247 @@
+"""The whole of ``docker-compose.yml`` on this machine, in the order that its ``depends_on`` asks for."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from splitlearn.processes import free_port
+from splitlearn.simulation.platform.control_plane import ControlPlane
+from tests.contract.compose_file import ROOT, Service, read_env_file, read_services
+from tests.contract.local_services import LocalService, Replacements
+
+DOMAIN = "localhost"
+HEALTHY_SECONDS = 90.0
+CADDY = shutil.which("caddy")
+REDIS = shutil.which("redis-server")
+
+
+@dataclass
+class ComposedPlatform:
+    """Services by name, and what could not be started here.
+
+    Attributes:
+        folder: Everything's folder.
+        values: What ``.env`` says.
+        url: Where the control plane is for silos and people.
+        running: Services that were started.
+        unchecked: What this machine cannot show, a sentence each.
+        trust: Of an authority's certificate, in the environment of whoever speaks TLS with the proxy.
+    """
+
+    folder: Path
+    values: dict[str, str]
+    definitions: dict[str, Service]
+    replacements: Replacements
+    control_plane_programs: Path
+    worker_programs: Path
+    url: str
+    trust: dict[str, str] = field(default_factory=dict)
+    running: dict[str, LocalService] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
+
+    def service(self, name: str) -> LocalService:
+        """Return a service, started or not."""
+        if name not in self.running:
+            programs: Path | str | None = {
+                "redis": REDIS and Path(REDIS).parent,
+                "proxy": CADDY and Path(CADDY).parent,
+                "worker": self.worker_programs,
+                "worker-gpu": self.worker_programs,
+            }.get(name, self.control_plane_programs)
+            self.running[name] = LocalService(
+                self.definitions[name],
+                self.values,
+                self.replacements,
+                Path(programs or "/usr/bin"),
+                self.folder,
+            )
+        return self.running[name]
+
+    def start(self, name: str) -> LocalService:
+        """Start a service and wait for its health check, where it has one."""
+        service = self.service(name)
+        service.start()
+        service.wait_until_healthy(timeout_seconds=HEALTHY_SECONDS)
+        return service
+
+    def first_admin(self) -> ControlPlane:
+        """Return a client, signed in by the password that the first start told."""
+        found = re.search(r"user (\S+), password (\S+)", self.service("api").said())
+        assert found is not None, "told at the first start"
+        with pytest.MonkeyPatch.context() as environment:  # read when the client is made
+            for name, value in self.trust.items():
+                environment.setenv(name, value)
+            client = ControlPlane(self.url)
+        client.sign_in(found[1], found[2])
+        return client
+
+    def start_agent(self, silo: str, invitation: str, rows: Path, *, stack: ExitStack) -> None:
+        """Enrol a silo's agent, let it know its rows, and start it."""
+        self.agent(silo, "enroll", "-", standard_input=invitation)
+        self.agent(silo, "data", "add", "rows", str(rows))
+        self.run_agent(silo, stack=stack)
+
+    def run_agent(self, silo: str, *, stack: ExitStack) -> "subprocess.Popen[bytes]":
+        """Start the agent of a silo that is enrolled; the stack ends it."""
+        with (self.folder / f"{silo}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "client_agent", "run", "--threads", "1"],
+                env=self._agent_environment(silo),
+                stdout=log,
+                stderr=log,
+            )
+        stack.callback(process.wait, 30)
+        stack.callback(process.terminate)
+        return process
+
+    def agent(self, silo: str, *words: str, standard_input: str = "") -> str:
+        """Run a command of a silo's agent and return what it printed."""
+        done = subprocess.run(  # noqa: S603 - our own
+            [sys.executable, "-m", "client_agent", *words],
+            check=False,
+            input=standard_input,
+            capture_output=True,
+            text=True,
+            env=self._agent_environment(silo),
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _agent_environment(self, silo: str) -> dict[str, str]:
+        return {
+            "PATH": os.defpath,
+            "HOME": str(self.folder),
+            "PYTHONPATH": str(ROOT),
+            "TRUNKLINE_AGENT_STATE_DIR": str(self.folder / silo),
+            **self.trust,
+        }
+
+
+def make_env(folder: Path, **changes: str) -> dict[str, str]:
+    """Return what ``docker/new-env.sh`` writes for a trial on this machine."""
+    script = folder / "docker/new-env.sh"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "docker/new-env.sh", script)
+    subprocess.run(["sh", str(script), DOMAIN], check=True, stdout=subprocess.DEVNULL)  # noqa: S603, S607 - ours
+    return {**read_env_file(folder / ".env"), "TRUNKLINE_TLS": "internal", **changes}
+
+
+@contextmanager
+def composed_platform(
+    folder: Path, *, database_url: str, redis_url: str, models: Path, programs: Mapping[str, Path]
+) -> Iterator[ComposedPlatform]:
+    """Start redis, migrations, api, gateway and proxy, and stop whatever runs at the end.
+
+    Args:
+        folder: For everything that is written.
+        database_url: An empty PostgreSQL database.
+        redis_url: A Redis server, for where its own program is not on this machine.
+        models: Folder of model folders.
+        programs: Commands of the images ``control-plane`` and ``worker``.
+    """
+    values = make_env(folder)
+    definitions = read_services(values)
+    ports = {name: str(free_port()) for name in ("api", "gateway", "redis", "https", "http", "health")}
+    secret = values["TRUNKLINE_POSTGRES_PASSWORD"]
+    proxied = f"localhost:{ports['https']}" if CADDY else f"127.0.0.1:{ports['api']}"
+    broker = f"redis://:{values['TRUNKLINE_REDIS_PASSWORD']}@redis:6379/0"
+    table = {
+        f"postgresql://trunkline:{secret}@postgres:5432/trunkline": database_url,
+        **(
+            {"redis:6379": f"127.0.0.1:{ports['redis']}", "6379": ports["redis"]}
+            if REDIS
+            else {broker: redis_url}
+        ),
+        f"https://{DOMAIN}": f"https://{proxied}" if CADDY else f"http://{proxied}",
+        f"wss://{DOMAIN}/relay": f"wss://{proxied}/relay"
+        if CADDY
+        else f"ws://127.0.0.1:{ports['gateway']}/relay",
+        "http://control-plane:8470": f"http://127.0.0.1:{ports['api']}",
+        "8470": ports["api"],
+        "8471": ports["gateway"],
+        "0.0.0.0": "127.0.0.1",  # noqa: S104 - what is replaced
+        "172.31.84.0/24": "127.0.0.1",
+        "/var/lib/trunkline-worker": str(folder / "worker-state"),
+        "/var/lib/trunkline": str(folder / "state"),
+        "/models": str(models),
+        "/etc/trunkline/redis.conf": str(ROOT / "docker/redis.conf"),
+        "8082": ports["health"],
+    }
+    platform = ComposedPlatform(
+        folder,
+        values,
+        definitions,
+        Replacements(table),
+        programs["control-plane"],
+        programs["worker"],
+        url=f"{'https' if CADDY else 'http'}://{proxied}",
+    )
+    platform.unchecked += [
+        "the engine: images, volumes, networks, users, capabilities, restarts",
+        "the service postgres: the database is the tests' own server",
+        "the service worker-gpu: the same command as worker, on a device",
+    ]
+    print("replaced on this machine:", platform.replacements.describe(), sep="\n")  # noqa: T201 - asked for
+    try:
+        _start(platform, ports)
+        yield platform
+    finally:
+        for service in reversed(platform.running.values()):
+            service.stop()
+        print("not checked here:", *platform.unchecked, sep="\n  ")  # noqa: T201 - asked for
+
+
+def _start(platform: ComposedPlatform, ports: Mapping[str, str]) -> None:
+    if REDIS:
+        platform.start("redis")
+    else:
+        platform.unchecked.append("the service redis: there is no redis-server; the tests' own server serves")
+    migrations = platform.service("migrations")
+    assert migrations.run(timeout_seconds=120) == 0, migrations.said()
+    platform.start("api")
+    platform.start("gateway")
+    if CADDY:
+        _start_proxy(platform, ports)
+    else:
+        platform.unchecked.append(
+            "the service proxy and TLS: there is no caddy; all speak to api and gateway"
+        )
+
+
+def _start_proxy(platform: ComposedPlatform, ports: Mapping[str, str]) -> None:
+    """Run the proxy's own configuration by the command of its Dockerfile."""
+    state = platform.folder / "proxy-state"
+    configuration = platform.folder / "Caddyfile"
+    text = (ROOT / "docker/Caddyfile").read_text()
+    for old, new in (
+        ("http_port 8080", f"http_port {ports['http']}"),
+        ("https_port 8443", f"https_port {ports['https']}"),
+        ("127.0.0.1:8082", f"127.0.0.1:{ports['health']}"),
+        ("control-plane 8470", f"127.0.0.1 {ports['api']}"),
+        ("gateway:8471", f"127.0.0.1:{ports['gateway']}"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    configuration.write_text(text)
+    [command] = re.findall(r"^CMD (.*)$", (ROOT / "docker/proxy.Dockerfile").read_text(), flags=re.MULTILINE)
+    words = [
+        str(configuration) if word == "/etc/caddy/Caddyfile" else word
+        for word in re.findall(r'"([^"]+)"', command)
+    ]
+    given = platform.definitions["proxy"]
+    environment = {**given.fields["environment"], "XDG_DATA_HOME": str(state), "XDG_CONFIG_HOME": str(state)}
+    platform.definitions["proxy"] = Service(
+        "proxy", {**given.fields, "command": words, "environment": environment}
+    )
+    platform.start("proxy")
+    platform.trust["SSL_CERT_FILE"] = str(state / "caddy/pki/authorities/local/root.crt")
+    platform.values["SSL_CERT_FILE"] = platform.trust["SSL_CERT_FILE"]
