@@ -42,6 +42,9 @@ from backend.parties.api import make_router as make_party_router
 from backend.server import Server
 from backend.tickets.api import router as tickets_router
 from backend.users.api import router as users_router
+from backend.watching.api import router as watching_router
+from backend.watching.standing import StandingCollector
+from backend.watching.watch import Watch
 from splitlearn.errors import TrunklineError
 
 _MAX_NAMED_FIELDS = 10
@@ -68,12 +71,15 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.server = server
+    app.state.watch = watch = Watch()
+    watch.registry.register(StandingCollector(lambda: app.state.server))
     app.state.silo_watch = SiloWatch(lambda: app.state.server)
     app.add_middleware(
         BodyLimit, max_bytes=server.settings.max_body_bytes, uploads=f"{API_PREFIX}{artifacts_router.prefix}/"
     )
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, observe=watch.request)
     app.include_router(health_router)
+    app.include_router(watching_router)
     api = APIRouter(prefix=API_PREFIX)
     for router in (
         auth_router,

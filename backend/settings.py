@@ -41,6 +41,7 @@ class Settings(BaseSettings):
         max_page: Rows of a list in one answer.
         gateway_url: Where silos and workers reach the gateway.
         standings_token: What the gateway shows to ask for standings; unset: nobody may ask.
+        metrics_token: What Prometheus shows to read /metrics; unset: only this machine may.
         broker_url: ``redis://...``; unset: a folder in the state folder.
         lease_seconds: A worker that is silent for longer loses its lease.
         renew_seconds: How often a worker renews its lease; also how soon it hears of a cancellation.
@@ -88,6 +89,7 @@ class Settings(BaseSettings):
     max_page: int = Field(default=200, ge=1, le=10_000)
     gateway_url: str = "ws://127.0.0.1:8471/relay"
     standings_token: SecretStr | None = None
+    metrics_token: SecretStr | None = None
     broker_url: SecretStr | None = None
     lease_seconds: float = Field(default=15.0, ge=1, le=600)
     renew_seconds: float = Field(default=2.0, ge=0.1, le=60)

@@ -197,7 +197,7 @@ async def _end(url: str, number: int, role: Role, *, limits: Limits | None = Non
 async def _served(url: str, number: int) -> None:
     """Wait until the gateway serves so many connections, as its metrics say."""
     host, port = url.removeprefix("ws://").removesuffix("/relay").split(":")
-    wanted = f"trunkline_gateway_connections {number}\n".encode()
+    wanted = f"trunkline_gateway_open_connections {number}.0\n".encode()
     answer = b""
     while wanted not in answer:
         reader, writer = await asyncio.open_connection(host, int(port))

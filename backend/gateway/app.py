@@ -22,6 +22,7 @@ from backend.gateway.standings import Feed, FeedError, Standings
 from backend.gateway.tickets import KeyVerifier, TicketVerifier
 from splitlearn.errors import LinkError, StorageError
 from splitlearn.link import LIBRARY_LOGGER
+from splitlearn.watching import METRICS_TYPE, may_read
 
 RELAY_PATH = "/relay"
 MAX_QUEUED_FRAMES = (1, 0)
@@ -156,12 +157,29 @@ class Gateway:
             case "/readyz":
                 return self._readiness(connection)
             case "/metrics":
-                text = self.counters.to_text(
-                    connections=self.hall.num_guests, sessions=self.hall.num_sessions
-                )
-                return connection.respond(HTTPStatus.OK, text)
+                return self._metrics(connection, request)
             case _:
                 return connection.respond(HTTPStatus.NOT_FOUND, f"there is only {RELAY_PATH}\n")
+
+    def _metrics(self, connection: ServerConnection, request: Request) -> Response:
+        secret = self._settings.metrics_token
+        token = None if secret is None else secret.get_secret_value()
+        peer = connection.remote_address
+        # A name that comes twice is read as its last value: no token is put together of several.
+        headers = dict(request.headers.raw_items())
+        if not may_read(token=token, peer=peer[0] if peer else None, headers=headers):
+            return connection.respond(
+                HTTPStatus.FORBIDDEN, "metrics are for this machine, or for whoever shows metrics_token\n"
+            )
+        text = self.counters.to_text(
+            connections=self.hall.num_guests,
+            sessions=self.hall.num_sessions,
+            is_feed_answering=self._missed_answers == 0,
+        )
+        response = connection.respond(HTTPStatus.OK, text)
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = METRICS_TYPE
+        return response
 
     def _readiness(self, connection: ServerConnection) -> Response:
         if self._missed_answers >= _MISSED_ANSWERS:

@@ -21,6 +21,7 @@ class GatewaySettings(BaseSettings):
         standings_url: Where the control plane answers which epochs are current; empty: known from tickets
             alone, so that a superseded connection lives until its successor comes.
         standings_token: Sent there as a bearer token.
+        metrics_token: What Prometheus shows to read /metrics; None: only this machine may.
         standings_seconds: Time between two questions. With ``close_seconds`` it bounds how long a
             superseded connection lives.
         max_frame_bytes: Largest frame relayed.
@@ -45,6 +46,7 @@ class GatewaySettings(BaseSettings):
     ticket_public_key: str
     standings_url: str = ""
     standings_token: SecretStr | None = None
+    metrics_token: SecretStr | None = None
     standings_seconds: float = Field(default=1.0, ge=0.05, le=2.0)
     max_frame_bytes: int = Field(default=Limits().max_frame_bytes, ge=1 << 12, le=1 << 28)
     max_connections: int = Field(default=2048, ge=2, le=1 << 16)

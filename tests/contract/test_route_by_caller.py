@@ -62,6 +62,7 @@ def _party_rows(kind: str) -> dict[str, str]:
 MATRIX = {
     "GET /healthz": ANYBODY.format(200),
     "GET /readyz": ANYBODY.format(200),
+    "GET /metrics": ANYBODY.format(401),  # these callers are not on the server's own machine
     f"POST {API_PREFIX}/sign-in": ANYBODY.format(401),  # with a wrong password
     f"POST {API_PREFIX}/sign-out": USERS.format(204, 204),
     f"GET {API_PREFIX}/me": USERS.format(200, 200),

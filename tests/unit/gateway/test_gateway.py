@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -464,9 +465,10 @@ async def _open_socket(gateway: Gateway) -> tuple[asyncio.StreamReader, asyncio.
     return await asyncio.open_connection(host, int(port))
 
 
-async def _get(gateway: Gateway, path: str) -> tuple[int, str]:
+async def _get(gateway: Gateway, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
     reader, writer = await _open_socket(gateway)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n".encode())
     answer = (await reader.read()).decode()
     writer.close()
     head, _, body = answer.partition("\r\n\r\n")
@@ -487,13 +489,31 @@ class TestHttp:
                 status, text = await _get(gateway, "/metrics")
                 assert status == 200
                 assert {
-                    "trunkline_gateway_connections 2",
-                    "trunkline_gateway_sessions 1",
-                    "trunkline_gateway_sessions_total 1",
-                    'trunkline_gateway_relayed_frames_total{direction="silo_to_trunk"} 1',
-                    'trunkline_gateway_relayed_bytes_total{direction="silo_to_trunk"} 70',
-                    'trunkline_gateway_relayed_bytes_total{direction="trunk_to_silo"} 0',
+                    "trunkline_gateway_open_connections 2.0",
+                    "trunkline_gateway_open_sessions 1.0",
+                    "trunkline_gateway_sessions_total 1.0",
+                    'trunkline_gateway_relayed_frames_total{direction="silo_to_trunk"} 1.0',
+                    'trunkline_gateway_relayed_bytes_total{direction="silo_to_trunk"} 70.0',
+                    'trunkline_gateway_relayed_bytes_total{direction="trunk_to_silo"} 0.0',
                 } <= set(text.splitlines())
+
+        run(test())
+
+    def test_shows_counts_for_their_token_alone(self) -> None:
+        async def test() -> None:
+            settings = gateway_settings(metrics_token=SecretStr("word"))
+            async with Gateway(settings) as gateway:
+                assert (await _get(gateway, "/metrics"))[0] == 403
+                assert (await _get(gateway, "/metrics", authorised("other")))[0] == 403
+                assert (await _get(gateway, "/metrics", authorised("word")))[0] == 200
+                assert (await _get(gateway, "/healthz"))[0] == 200
+
+        run(test())
+
+    def test_shows_no_counts_to_whom_a_proxy_speaks_for(self) -> None:
+        async def test() -> None:
+            async with Gateway(gateway_settings()) as gateway:
+                assert (await _get(gateway, "/metrics", {"X-Forwarded-For": "203.0.113.7"}))[0] == 403
 
         run(test())
 
