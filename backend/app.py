@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from backend.app_prefix import API_PREFIX
 from backend.artifacts.api import router as artifacts_router
 from backend.audit.api import router as audit_router
+from backend.auth.access import FIELD, access_of
 from backend.auth.api import router as auth_router
 from backend.datasets.api import router as datasets_router
 from backend.db.models import PartyKind
@@ -78,8 +79,9 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
         BodyLimit, max_bytes=server.settings.max_body_bytes, uploads=f"{API_PREFIX}{artifacts_router.prefix}/"
     )
     app.add_middleware(RequestLog, observe=watch.request)
-    app.include_router(health_router)
-    app.include_router(watching_router)
+    for outside in (health_router, watching_router):
+        _describe_access(outside)
+        app.include_router(outside)
     api = APIRouter(prefix=API_PREFIX)
     for router in (
         auth_router,
@@ -99,10 +101,17 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
         metrics_router,
         events_router,
     ):
+        _describe_access(router)
         api.include_router(router)
     app.include_router(api)
     _add_error_handlers(app)
     return app
+
+
+def _describe_access(router: APIRouter) -> None:
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            route.openapi_extra = {**(route.openapi_extra or {}), FIELD: access_of(route)}
 
 
 def _operation_id(route: APIRoute) -> str:

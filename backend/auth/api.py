@@ -13,6 +13,7 @@ from backend.auth.errors import (
     WhichOrganizationError,
     WrongCredentialsError,
 )
+from backend.auth.permissions import PERMISSIONS, scopes_of
 from backend.auth.repository import tokens_of
 from backend.auth.schemas import (
     ChangePasswordBody,
@@ -23,8 +24,9 @@ from backend.auth.schemas import (
     SignInBody,
     TokenAnswer,
 )
-from backend.db.models import Organization
+from backend.db.models import ApiToken, Organization
 from backend.errors import EVERYWHERE, SIGNED_IN, NotFoundError, UnavailableError, documented
+from backend.organizations.repository import names_of_projects
 from backend.paging import cursor_text, parse_cursor
 from backend.parameters import After
 from backend.schemas import Page
@@ -69,6 +71,7 @@ def show_me(server: ServerDep, caller: Reader) -> MeAnswer:
             organization=organization.name,
             role=caller.role,
             permissions=sorted(caller.permissions),
+            projects=names_of_projects(session, caller.grant.in_projects),
         )
 
 
@@ -87,7 +90,7 @@ def list_tokens(server: ServerDep, caller: Reader, after: After = None) -> Page[
     limit, cursor = server.settings.max_page, parse_cursor(after)
     with server.database.read() as session:
         rows = tokens_of(session, caller.membership_id, after=cursor, limit=limit + 1)
-    items = [TokenAnswer.model_validate(row) for row in rows[:limit]]
+    items = [_show(row) for row in rows[:limit]]
     last = items[-1] if len(rows) > limit else None
     return Page(items=items, next=last and cursor_text(last.created_at, last.id))
 
@@ -98,9 +101,9 @@ def list_tokens(server: ServerDep, caller: Reader, after: After = None) -> Page[
     responses=documented(*SIGNED_IN, TokenLifetimeError, TokenRoleError),
 )
 def create_token(server: ServerDep, caller: Reader, body: CreateTokenBody) -> CreatedTokenAnswer:
-    """Make an API token for a program; it is shown this once."""
+    """Make an API token for a program; it is shown this once. Needs a sign-in: no token makes another."""
     token, row = service.create_token(server, caller, body)
-    shown = TokenAnswer.model_validate(row)
+    shown = _show(row)
     return CreatedTokenAnswer(token=token, **shown.model_dump())
 
 
@@ -112,3 +115,14 @@ def create_token(server: ServerDep, caller: Reader, body: CreateTokenBody) -> Cr
 def revoke_token(server: ServerDep, caller: Reader, token_id: uuid.UUID) -> None:
     """Revoke one of your API tokens, at once."""
     service.revoke_token(server, caller, token_id)
+
+
+def _show(row: ApiToken) -> TokenAnswer:
+    return TokenAnswer(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        scopes=sorted(scopes_of(row.scopes) & PERMISSIONS[row.role]),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )

@@ -4,7 +4,6 @@ The look-up has a transaction of its own, which ends here: see ``backend.db.data
 """
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,13 +12,13 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from backend.audit import Actor
-from backend.auth.permissions import Permission, allowed
-from backend.auth.repository import find_api_token
+from backend.auth.permissions import Grant, Permission, scopes_of
+from backend.auth.repository import TokenOwner, find_api_token, find_token_owner, roles_in_projects
 from backend.auth.tokens import MAX_TOKEN, TokenPrefix, token_digest
 from backend.clock import Clock
-from backend.db.models import PartyKind, Role
+from backend.db.models import PartyKind, Role, TokenKind
 from backend.errors import ForbiddenError, NotSignedInError
-from backend.parties.sessions import find_session
+from backend.parties.sessions import find_session, is_open_session
 from backend.server import ServerDep
 
 _bearer = HTTPBearer(auto_error=False, description="A token of a sign-in, an API token, or a party's token.")
@@ -34,14 +33,29 @@ class UserCaller:
     membership_id: uuid.UUID
     organization_id: uuid.UUID
     role: Role
-    permissions: frozenset[Permission]
+    grant: Grant
     token_id: uuid.UUID
+    token_kind: TokenKind
     address: str
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What the caller may do in the organisation as a whole."""
+        return self.grant.everywhere
 
     @property
     def actor(self) -> Actor:
         """This caller as the audit names it."""
         return Actor("user", self.name, self.address, self.organization_id)
+
+    def require(self, permission: Permission, project_id: uuid.UUID) -> None:
+        """Refuse what the caller may not do in a project.
+
+        Raises:
+            ForbiddenError: It lacks the permission there.
+        """
+        if permission not in self.grant.in_project(project_id):
+            raise _lacks(self, permission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +84,16 @@ def address_of(request: Request) -> str:
     return (request.client.host if request.client else "")[:64]
 
 
-def _caller(
+def find_caller(
     request: Request,
     server: ServerDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
+    """Return whose token came with the request.
+
+    Raises:
+        NotSignedInError, SessionEndedError: Nobody's, or it is not valid any more.
+    """
     if credentials is None:
         raise NotSignedInError("the request carries no token")
     token = credentials.credentials
@@ -87,24 +106,57 @@ def _caller(
         return find(session, token_digest(token), server.now, address_of(request))
 
 
-CallerDep = Annotated[Caller, Depends(_caller)]
+CallerDep = Annotated[Caller, Depends(find_caller)]
+
+
+def is_admitted(session: Session, caller: Caller, *, now: Clock) -> bool:
+    """Tell whether a caller from before may go on: for answers that last, like streams and downloads.
+
+    What it may do was decided when it called; this finds that it may not read any more: signed out, revoked,
+    disabled, expired.
+    """
+    if isinstance(caller, PartyCaller):
+        return is_open_session(session, caller.session_id)
+    found = find_token_owner(session, caller.token_id)
+    if found is None or _objection(found, now) is not None:
+        return False
+    return Permission.READ in _grant(session, found).everywhere
 
 
 def _find_user(session: Session, digest: bytes, now: Clock, address: str) -> UserCaller:
     found = find_api_token(session, digest)
-    if found is None or found.user.disabled_at is not None:
+    if found is None:
         raise NotSignedInError("the token is unknown or was revoked")
-    if found.token.expires_at <= now():
-        raise NotSignedInError(f"the token expired at {found.token.expires_at.isoformat()}")
+    if (objection := _objection(found, now)) is not None:
+        raise NotSignedInError(objection)
     return UserCaller(
         user_id=found.user.id,
         name=found.user.name,
         membership_id=found.membership.id,
         organization_id=found.membership.organization_id,
         role=found.membership.role,
-        permissions=allowed((found.token.role, found.membership.role)),
+        grant=_grant(session, found),
         token_id=found.token.id,
+        token_kind=found.token.kind,
         address=address,
+    )
+
+
+def _objection(found: TokenOwner, now: Clock) -> str | None:
+    if found.user.disabled_at is not None:
+        return "the token is unknown or was revoked"
+    if found.token.expires_at <= now():
+        return f"the token expired at {found.token.expires_at.isoformat()}"
+    return None
+
+
+def _grant(session: Session, found: TokenOwner) -> Grant:
+    member = found.membership
+    return Grant(
+        member=member.role,
+        token=found.token.role if found.token.kind is TokenKind.API else None,
+        scopes=scopes_of(found.token.scopes),
+        in_projects={} if member.role is Role.ADMIN else roles_in_projects(session, member.id),
     )
 
 
@@ -121,34 +173,52 @@ def _find_party(session: Session, digest: bytes, now: Clock, address: str) -> Pa
     )
 
 
-def _user_with(permission: Permission) -> Callable[[Caller], UserCaller]:
-    def check(caller: CallerDep) -> UserCaller:
+@dataclass(frozen=True, slots=True)
+class UserWith:
+    """Admits users with a permission, in their organisation or in some project of it.
+
+    A route that asks for ``in_project`` calls :meth:`UserCaller.require` once it knows the project.
+    """
+
+    permission: Permission
+    in_project: bool = False
+
+    def __call__(self, caller: CallerDep) -> UserCaller:
+        """Return the caller, or refuse it."""
         if not isinstance(caller, UserCaller):
             raise ForbiddenError(f"{caller.kind.value}s may not do this; it is for users")
-        if permission not in caller.permissions:
-            raise ForbiddenError(
-                f"{caller.name!r} ({caller.role.value}) lacks the permission {permission.value!r} here, "
-                "or this token does not pass it on"
-            )
+        held = caller.grant.somewhere if self.in_project else caller.permissions
+        if self.permission not in held:
+            raise _lacks(caller, self.permission)
         return caller
 
-    return check
 
+@dataclass(frozen=True, slots=True)
+class PartyOf:
+    """Admits agents, workers, or both."""
 
-def _party_of(*kinds: PartyKind) -> Callable[[Caller], PartyCaller]:
-    def check(caller: CallerDep) -> PartyCaller:
-        if not isinstance(caller, PartyCaller) or caller.kind not in kinds:
-            allowed_kinds = " and ".join(f"{kind.value}s" for kind in kinds)
+    kinds: tuple[PartyKind, ...]
+
+    def __call__(self, caller: CallerDep) -> PartyCaller:
+        """Return the caller, or refuse it."""
+        if not isinstance(caller, PartyCaller) or caller.kind not in self.kinds:
+            allowed_kinds = " and ".join(f"{kind.value}s" for kind in self.kinds)
             raise ForbiddenError(f"this is for {allowed_kinds} only")
         return caller
 
-    return check
+
+def _lacks(caller: UserCaller, permission: Permission) -> ForbiddenError:
+    return ForbiddenError(
+        f"{caller.name!r} ({caller.role.value}) lacks the permission {permission.value!r} here, "
+        "or this token does not pass it on"
+    )
 
 
-Reader = Annotated[UserCaller, Depends(_user_with(Permission.READ))]
-Researcher = Annotated[UserCaller, Depends(_user_with(Permission.RUN_JOBS))]
-Admin = Annotated[UserCaller, Depends(_user_with(Permission.MANAGE))]
-AuditReader = Annotated[UserCaller, Depends(_user_with(Permission.READ_AUDIT))]
-Party = Annotated[PartyCaller, Depends(_party_of(PartyKind.SILO, PartyKind.WORKER))]
-Agent = Annotated[PartyCaller, Depends(_party_of(PartyKind.SILO))]
-WorkerParty = Annotated[PartyCaller, Depends(_party_of(PartyKind.WORKER))]
+Reader = Annotated[UserCaller, Depends(UserWith(Permission.READ))]
+Admin = Annotated[UserCaller, Depends(UserWith(Permission.MANAGE))]
+AuditReader = Annotated[UserCaller, Depends(UserWith(Permission.READ_AUDIT))]
+ProjectResearcher = Annotated[UserCaller, Depends(UserWith(Permission.RUN_JOBS, in_project=True))]
+ProjectAdmin = Annotated[UserCaller, Depends(UserWith(Permission.MANAGE, in_project=True))]
+Party = Annotated[PartyCaller, Depends(PartyOf((PartyKind.SILO, PartyKind.WORKER)))]
+Agent = Annotated[PartyCaller, Depends(PartyOf((PartyKind.SILO,)))]
+WorkerParty = Annotated[PartyCaller, Depends(PartyOf((PartyKind.WORKER,)))]

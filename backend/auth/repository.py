@@ -8,7 +8,16 @@ from datetime import datetime
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
-from backend.db.models import ApiToken, Membership, Organization, SignInAttempt, TokenKind, User
+from backend.db.models import (
+    ApiToken,
+    Membership,
+    Organization,
+    ProjectRole,
+    Role,
+    SignInAttempt,
+    TokenKind,
+    User,
+)
 from backend.paging import Cursor, is_behind
 
 
@@ -21,16 +30,29 @@ class TokenOwner:
     user: User
 
 
+_OWNED = (
+    select(ApiToken, Membership, User)
+    .join(Membership, ApiToken.membership_id == Membership.id)
+    .join(User, Membership.user_id == User.id)
+)
+
+
 def find_api_token(session: Session, digest: bytes) -> TokenOwner | None:
     """Return the token of this digest with its owner."""
-    query = (
-        select(ApiToken, Membership, User)
-        .join(Membership, ApiToken.membership_id == Membership.id)
-        .join(User, Membership.user_id == User.id)
-        .where(ApiToken.digest == digest)
-    )
-    row = session.execute(query).one_or_none()
+    row = session.execute(_OWNED.where(ApiToken.digest == digest)).one_or_none()
     return None if row is None else TokenOwner(*row)
+
+
+def find_token_owner(session: Session, token_id: uuid.UUID) -> TokenOwner | None:
+    """Return the token of this id with its owner."""
+    row = session.execute(_OWNED.where(ApiToken.id == token_id)).one_or_none()
+    return None if row is None else TokenOwner(*row)
+
+
+def roles_in_projects(session: Session, membership_id: uuid.UUID) -> dict[uuid.UUID, Role]:
+    """Return a member's roles in single projects."""
+    query = select(ProjectRole).where(ProjectRole.membership_id == membership_id)
+    return {row.project_id: row.role for row in session.scalars(query)}
 
 
 def find_user(session: Session, name: str) -> User | None:

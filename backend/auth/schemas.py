@@ -48,6 +48,7 @@ class MeAnswer(Answer):
     organization: str
     role: Role
     permissions: list[Permission]
+    projects: dict[str, Role] = Field(description="Roles in single projects, instead of the one above.")
 
 
 class ChangePasswordBody(Body):
@@ -63,11 +64,13 @@ class CreateTokenBody(Body):
     Attributes:
         name: For people: what it is used by.
         role: The most it may do; the caller's role if left out.
+        scopes: What it passes on of that role; all if left out.
         valid_days: Its life; the server's default if left out.
     """
 
     name: Name
     role: Role | None = None
+    scopes: Annotated[list[Permission], Field(min_length=1, max_length=len(Permission))] | None = None
     valid_days: int | None = Field(default=None, ge=1, le=3650)
 
 
@@ -77,6 +80,7 @@ class TokenAnswer(Answer):
     id: uuid.UUID
     name: str
     role: Role
+    scopes: list[Permission]
     created_at: datetime
     expires_at: datetime
 

@@ -14,7 +14,7 @@ from backend.auth.errors import (
     WhichOrganizationError,
     WrongCredentialsError,
 )
-from backend.auth.permissions import PERMISSIONS
+from backend.auth.permissions import PERMISSIONS, scopes_text
 from backend.auth.repository import (
     find_token,
     find_user,
@@ -26,7 +26,7 @@ from backend.auth.schemas import CreateTokenBody
 from backend.auth.throttle import count_attempt, forgive
 from backend.auth.tokens import TokenPrefix, new_token, token_digest
 from backend.db.models import ApiToken, Membership, Organization, Outcome, Role, TokenKind, User
-from backend.errors import NotFoundError
+from backend.errors import ForbiddenError, NotFoundError
 from backend.server import Server
 
 
@@ -112,8 +112,9 @@ def create_token(server: Server, caller: UserCaller, body: CreateTokenBody) -> t
     """Make an API token of the caller.
 
     Raises:
+        ForbiddenError: The caller came with an API token itself.
         TokenLifetimeError: It would live too long.
-        TokenRoleError: It would exceed its owner.
+        TokenRoleError: It would exceed its owner, or its scopes its role.
     """
     settings = server.settings
     days = body.valid_days or min(settings.api_token_days, settings.max_api_token_days)
@@ -121,15 +122,31 @@ def create_token(server: Server, caller: UserCaller, body: CreateTokenBody) -> t
         raise TokenLifetimeError(
             f"a token of {days} days was asked for; this server allows {settings.max_api_token_days}"
         )
+    if caller.token_kind is not TokenKind.SESSION:
+        # Else a token that was stolen could make others, which live on when it is revoked.
+        raise ForbiddenError("an API token makes no other tokens; sign in with your password")
     role = body.role or caller.role
-    if not PERMISSIONS[role] <= caller.permissions:
+    if not PERMISSIONS[role] <= caller.grant.somewhere:
         raise TokenRoleError(f"the role {role.value!r} may do more than this caller")
+    excess = set(body.scopes or ()) - PERMISSIONS[role]
+    if excess:
+        raise TokenRoleError(f"the role {role.value!r} does not have: {', '.join(sorted(excess))}")
     with server.database.write() as session:
         token, row = _new_row(
             server, caller.membership_id, TokenKind.API, role=role, name=body.name, life=timedelta(days=days)
         )
+        row.scopes = scopes_text(body.scopes)
         session.add(row)
-        _record(session, server, caller, action="create_token", subject=("token", body.name), days=days)
+        _record(
+            session,
+            server,
+            caller,
+            action="create_token",
+            subject=("token", body.name),
+            days=days,
+            role=role.value,
+            scopes=row.scopes or "all",
+        )
     return token, row
 
 
@@ -219,7 +236,7 @@ def _record(
     action: str,
     subject: tuple[str, str],
     outcome: Outcome = Outcome.DONE,
-    **details: int,
+    **details: int | str,
 ) -> None:
     kind, name = subject
     record(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response, status
 from fastapi.responses import StreamingResponse
 
-from backend.auth.callers import Reader
+from backend.auth.callers import Reader, UserCaller, is_admitted
 from backend.db.models import Event
 from backend.errors import SIGNED_IN, InvalidRequestError, NotFoundError, documented
 from backend.events.repository import events_after
@@ -49,7 +49,7 @@ def watch_project(  # noqa: PLR0917 - FastAPI calls it by name
         found = find_project(session, caller.organization_id, project)
         if found is None:
             raise NotFoundError(f"your organisation has no project {project!r}")
-    return _stream(server, found.id, None, _begin(last_event_id, after), follow=follow)
+    return _stream(server, caller, found.id, None, _begin(last_event_id, after), follow=follow)
 
 
 @router.get(
@@ -77,7 +77,7 @@ def watch_job(  # noqa: PLR0917 - FastAPI calls it by name
         project_id = job.project_id
         if job.state in ENDED and not events_after(session, project_id, after=begin, job_id=job_id, limit=1):
             return Response(status_code=status.HTTP_204_NO_CONTENT)
-    return _stream(server, project_id, job_id, begin, follow=follow, is_over=is_over)
+    return _stream(server, caller, project_id, job_id, begin, follow=follow, is_over=is_over)
 
 
 def _begin(last_event_id: str | None, after: int | None) -> int:
@@ -91,6 +91,7 @@ def _begin(last_event_id: str | None, after: int | None) -> int:
 
 def _stream(
     server: Server,
+    caller: UserCaller,
     project_id: uuid.UUID,
     job_id: uuid.UUID | None,
     after: int,
@@ -100,10 +101,19 @@ def _stream(
 ) -> StreamingResponse:
     def read(number: int) -> Sequence[Event]:
         with server.database.read() as session:
+            if not is_admitted(session, caller, now=server.now):
+                return ()
             return events_after(session, project_id, after=number, job_id=job_id, limit=PAGE)
 
+    def is_at_end() -> bool:
+        """Look at every turn whether the reader was shut out since: the stream ends, and shows no more."""
+        with server.database.read() as session:
+            if not is_admitted(session, caller, now=server.now):
+                return True
+        return is_over()
+
     return StreamingResponse(
-        stream(read, server.bus, after=after, follow=follow, is_over=is_over),
+        stream(read, server.bus, after=after, follow=follow, is_over=is_at_end),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Query, status
 from sqlalchemy.orm import Session
 
 from backend.audit import Actor
-from backend.auth.callers import Reader, Researcher, UserCaller
+from backend.auth.callers import ProjectResearcher, Reader, UserCaller
+from backend.auth.permissions import Permission
 from backend.db.models import Job, JobState, Project
 from backend.errors import SIGNED_IN, NotFoundError, documented
 from backend.jobs import wishes
@@ -58,10 +59,10 @@ _ONE = (*SIGNED_IN, UnknownJobError)
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(*_SUBMIT))
-def submit_job(server: ServerDep, caller: Researcher, body: SubmitBody) -> JobDetailAnswer:
+def submit_job(server: ServerDep, caller: ProjectResearcher, body: SubmitBody) -> JobDetailAnswer:
     """Submit a job; its silos are asked next."""
     asked = Submission(body.spec, body.project, caller.organization_id, caller.actor)
-    return _submit(server, asked)
+    return _submit(server, caller, asked)
 
 
 @router.post("/plan", responses=documented(*_PLAN))
@@ -154,25 +155,27 @@ def list_artifacts(
 
 
 @router.post("/{job_id}/cancel", responses=documented(*_ONE, JobOverError))
-def cancel_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID) -> JobDetailAnswer:
+def cancel_job(server: ServerDep, caller: ProjectResearcher, job_id: uuid.UUID) -> JobDetailAnswer:
     """End a job; its parties stop within seconds."""
     return _wish(server, caller, job_id, wishes.cancel)
 
 
 @router.post("/{job_id}/pause", responses=documented(*_ONE, JobOverError, WrongStateError))
-def pause_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID) -> JobDetailAnswer:
+def pause_job(server: ServerDep, caller: ProjectResearcher, job_id: uuid.UUID) -> JobDetailAnswer:
     """Pause a job at the end of its round."""
     return _wish(server, caller, job_id, wishes.pause)
 
 
 @router.post("/{job_id}/resume", responses=documented(*_ONE, JobOverError, WrongStateError))
-def resume_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID) -> JobDetailAnswer:
+def resume_job(server: ServerDep, caller: ProjectResearcher, job_id: uuid.UUID) -> JobDetailAnswer:
     """Let a paused job go on."""
     return _wish(server, caller, job_id, wishes.resume)
 
 
 @router.post("/{job_id}/retry", responses=documented(*_ONE, WrongStateError))
-def retry_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID, body: RetryBody) -> JobDetailAnswer:
+def retry_job(
+    server: ServerDep, caller: ProjectResearcher, job_id: uuid.UUID, body: RetryBody
+) -> JobDetailAnswer:
     """Let a failed or cancelled job go on from a round."""
 
     def wish(session: Session, job: Job, actor: Actor, *, now: datetime) -> None:
@@ -186,18 +189,23 @@ def retry_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID, body: Re
     status_code=status.HTTP_201_CREATED,
     responses=documented(*_SUBMIT, UnknownJobError),
 )
-def clone_job(server: ServerDep, caller: Researcher, job_id: uuid.UUID, body: CloneBody) -> JobDetailAnswer:
+def clone_job(
+    server: ServerDep, caller: ProjectResearcher, job_id: uuid.UUID, body: CloneBody
+) -> JobDetailAnswer:
     """Submit the same job again, with changes."""
     with server.database.read() as session:
         job = find_job(session, job_id, caller.organization_id)
         fields = merge_patch(model_name(json.loads(job.spec_bytes)), body.changes)
         project = session.get_one(Project, job.project_id).name
     asked = Submission(fields, project, caller.organization_id, caller.actor, parent_id=job_id)
-    return _submit(server, asked)
+    return _submit(server, caller, asked)
 
 
-def _submit(server: Server, asked: Submission) -> JobDetailAnswer:
+def _submit(server: Server, caller: UserCaller, asked: Submission) -> JobDetailAnswer:
     with server.database.write() as session:
+        project = find_project(session, caller.organization_id, asked.project)
+        if project is not None:  # of one that is not there, the submission itself says so
+            caller.require(Permission.RUN_JOBS, project.id)
         return show_detail(session, submit(session, asked, now=server.now()))
 
 
@@ -206,5 +214,6 @@ def _wish(
 ) -> JobDetailAnswer:
     with server.database.write() as session:
         job = find_job(session, job_id, caller.organization_id, lock=True)
+        caller.require(Permission.RUN_JOBS, job.project_id)
         wish(session, job, caller.actor, now=server.now())
         return show_detail(session, job)

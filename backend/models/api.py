@@ -6,7 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response, status
 from pydantic import Field
 
-from backend.auth.callers import Admin, CallerDep, Reader
+from backend.auth.callers import CallerDep, ProjectAdmin, Reader
+from backend.auth.permissions import Permission
 from backend.db.models import Model
 from backend.errors import SIGNED_IN, NotFoundError, documented
 from backend.models import service
@@ -18,6 +19,7 @@ from backend.models.errors import (
 )
 from backend.models.repository import find_manifest, find_model, models_of
 from backend.models.service import NewModel
+from backend.organizations.repository import find_project
 from backend.organizations.service import FIRST_NAME
 from backend.parameters import PathName
 from backend.schemas import Answer, Body, Name, Page
@@ -66,10 +68,13 @@ class ModelAnswer(Answer):
     status_code=status.HTTP_202_ACCEPTED,
     responses=documented(*SIGNED_IN, SourceRefusedError, ModelNameTakenError, NotFoundError),
 )
-def add_model(server: ServerDep, caller: Admin, body: AddModelBody) -> ModelAnswer:
+def add_model(server: ServerDep, caller: ProjectAdmin, body: AddModelBody) -> ModelAnswer:
     """Begin to register a model; look at its state until it is ready."""
     new = NewModel(body.name, body.source, body.project, caller.organization_id, caller.actor)
     with server.database.write() as session:
+        project = find_project(session, caller.organization_id, body.project)
+        if project is not None:  # of one that is not there, the registration itself says so
+            caller.require(Permission.MANAGE, project.id)
         return _show(service.add(session, server, new, now=server.now()))
 
 
@@ -102,10 +107,13 @@ def show_model(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=documented(*SIGNED_IN, UnknownModelError, ModelInUseError),
 )
-def remove_model(server: ServerDep, caller: Admin, name: PathName, project: InProject = FIRST_NAME) -> None:
+def remove_model(
+    server: ServerDep, caller: ProjectAdmin, name: PathName, project: InProject = FIRST_NAME
+) -> None:
     """Remove a model that no job needs any more."""
     with server.database.write() as session:
         model = find_model(session, caller.organization_id, project, name)
+        caller.require(Permission.MANAGE, model.project_id)
         service.remove(session, model, caller.actor, now=server.now())
 
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from backend.db.models import Role
 from backend.schemas import Answer, Body, Name
 
 
@@ -22,4 +23,18 @@ class ProjectAnswer(Answer):
     """A project: what jobs, models and artifacts belong to."""
 
     name: str
+    created_at: datetime
+
+
+class ProjectRoleBody(Body):
+    """A user's role in one project."""
+
+    role: Role
+
+
+class ProjectMemberAnswer(Answer):
+    """A user with a role of its own in a project."""
+
+    name: str
+    role: Role
     created_at: datetime

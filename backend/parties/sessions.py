@@ -123,6 +123,15 @@ def find_session(session: Session, digest: bytes, *, now: datetime) -> FoundSess
     return FoundSession(row, party, kind)
 
 
+def is_open_session(session: Session, session_id: uuid.UUID) -> bool:
+    """Tell whether a session was neither closed nor its party revoked; one that expired is renewed beside."""
+    row = session.get(PartySession, session_id)
+    if row is None or row.closed_at is not None:
+        return False
+    kind = PartyKind.SILO if row.silo_id is not None else PartyKind.WORKER
+    return session.get_one(TABLES[kind], row.silo_id or row.worker_id).status is PartyStatus.ENROLLED
+
+
 def heartbeat(session: Session, session_id: uuid.UUID, *, now: datetime) -> PartySession:
     """Note that a process lives.
 

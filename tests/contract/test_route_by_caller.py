@@ -77,6 +77,9 @@ MATRIX = {
     f"GET {API_PREFIX}/organization": USERS.format(200, 200),
     f"GET {API_PREFIX}/projects": USERS.format(200, 200),
     f"POST {API_PREFIX}/projects": ADMIN.format(201, 201),
+    f"GET {API_PREFIX}/projects/{{project}}/members": USERS.format(200, 404),
+    f"PUT {API_PREFIX}/projects/{{project}}/members/{{name}}": ADMIN.format(200, 404),
+    f"DELETE {API_PREFIX}/projects/{{project}}/members/{{name}}": ADMIN.format(404, 404),  # she has none
     f"GET {API_PREFIX}/federation": ANYBODY.format(200),
     f"PUT {API_PREFIX}/federation/revocations": ADMIN.format(422, 422),  # with bytes that are no list
     **_party_rows("silo"),
@@ -140,6 +143,7 @@ BODIES: dict[str, Any] = {
     f"POST {API_PREFIX}/users": {"name": "newcomer-{caller}", "role": "auditor"},
     f"PATCH {API_PREFIX}/users/{{name}}": {"disabled": True},
     f"POST {API_PREFIX}/projects": {"name": "second"},
+    f"PUT {API_PREFIX}/projects/{{project}}/members/{{name}}": {"role": "researcher"},
     f"PUT {API_PREFIX}/federation/revocations": {"revocation_list": "AAAA"},
     f"POST {API_PREFIX}/silos/invitations": {"name": "south"},
     f"POST {API_PREFIX}/workers/invitations": {"name": "south"},
@@ -230,6 +234,7 @@ def _build(world: World) -> Stage:
         "foreign_admin": _foreign_admin(world),
     }
     world.admin.ok("POST", "/users", {"name": "victim", "role": "auditor"})
+    world.admin.ok("POST", "/projects", {"name": "second-of-default"})
     _add_model(world)
     job_id = _add_job(world, callers["agent"])
     world.server.bus.close()  # so that streams of events end
@@ -298,7 +303,8 @@ def _call(stage: Stage, route: str, caller: str) -> int:
     method, template = route.split(" ")
     kind = "silo" if "/silos" in template else "worker"
     path = template.format(
-        name="victim" if "/users" in template else "north",
+        name="victim" if "/users" in template or "/members" in template else "north",
+        project="second-of-default",
         invitation_id=stage.ids[kind],
         token_id=uuid.UUID(int=1),
         job_id=stage.ids["job"],
@@ -340,6 +346,19 @@ class TestRouteByCaller:
         found = {caller: _call(stage, route, caller) for caller in order}
         expected = dict(zip(CALLERS, map(int, MATRIX[route].split()), strict=True))
         assert found == expected
+
+    def test_the_document_names_who_is_let_in(self, stage: Stage) -> None:
+        """``x-access`` of every operation, against the statuses above: 403 is who is not on its list."""
+        words = {
+            "agent": "silo",
+            **{caller: caller for caller in ("worker", "researcher", "auditor", "admin")},
+        }
+        for path, operations in _application(stage.world).openapi()["paths"].items():
+            for method, operation in operations.items():
+                row = dict(zip(CALLERS, MATRIX[f"{method.upper()} {path}"].split(), strict=True))
+                access = set(operation["x-access"])
+                refused = {word for caller, word in words.items() if row[caller] == "403"}
+                assert refused == (set() if "anybody" in access else set(words.values()) - access), path
 
     def test_every_route_has_a_row(self, stage: Stage) -> None:
         schema = _application(stage.world).openapi()

@@ -18,7 +18,7 @@ from backend.db.models.job import (
     RoundState,
 )
 from backend.db.models.model import Model, ModelState
-from backend.db.models.organization import Membership, Organization, Project, Role
+from backend.db.models.organization import Membership, Organization, Project, ProjectRole, Role
 from backend.db.models.party import Party, PartySession, PartyStatus, Silo, Worker
 from backend.db.models.upload import Upload
 from backend.db.models.user import ApiToken, SignInAttempt, TokenKind, User
@@ -51,6 +51,7 @@ __all__ = [
     "PartySession",
     "PartyStatus",
     "Project",
+    "ProjectRole",
     "Role",
     "Round",
     "RoundState",

@@ -58,3 +58,18 @@ class Membership(Base):
     role: Mapped[Role] = mapped_column(one_of(Role))
     created_at: Mapped[datetime]
     organization: Mapped[Organization] = relationship(lazy="raise_on_sql")
+
+
+class ProjectRole(Base):
+    """One member's role in one project, instead of the organisation's."""
+
+    __tablename__ = "project_roles"
+
+    membership_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("memberships.id", ondelete="CASCADE"), primary_key=True
+    )
+    project_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    role: Mapped[Role] = mapped_column(one_of(Role))
+    created_at: Mapped[datetime]

@@ -41,6 +41,7 @@ class ApiToken(Base):
     Attributes:
         digest: SHA-256 of the token, which itself is stored nowhere.
         role: The most that this token may do; the member's own role limits it further.
+        scopes: Permissions that it passes on, separated by spaces; None for all of its role.
     """
 
     __tablename__ = "api_tokens"
@@ -53,6 +54,7 @@ class ApiToken(Base):
     name: Mapped[str] = mapped_column(String(MAX_NAME))
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
     role: Mapped[Role] = mapped_column(one_of(Role))
+    scopes: Mapped[str | None] = mapped_column(String(128))
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     membership: Mapped[Membership] = relationship(lazy="raise_on_sql")

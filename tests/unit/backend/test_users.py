@@ -71,7 +71,8 @@ class TestTokens:
         created = world.admin.ok("POST", "/tokens", {"name": "nightly", "role": "researcher"})
         token = world.anybody.as_(created["token"])
         assert token.refused("POST", "/projects", {"name": "p"}) == (403, "forbidden")
-        assert token.refused("POST", "/tokens", {"name": "x", "role": "admin"}) == (409, "token_role")
+        rosa = world.user("rosa", "researcher")
+        assert rosa.refused("POST", "/tokens", {"name": "x", "role": "admin"}) == (409, "token_role")
 
     def test_never_exceeds_what_its_owner_may_do_later(self, world: World) -> None:
         second = world.user("second", "admin")
