@@ -2,13 +2,15 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
 
 from backend.artifacts.retention import sweep
+from backend.db.turn import Turn, turn_lock
+from backend.events.fanout import FANOUT_SCHEMES, Fanout
 from backend.federation.signer import ensure_keys
 from backend.jobs.dispatch import CeleryDispatcher
 from backend.jobs.reconciler import Reconciler
@@ -21,10 +23,15 @@ _log = structlog.get_logger("backend.background")
 
 
 class Caretaker:
-    """A thread for slow work: registering models, and removing what has expired."""
+    """A thread for slow work: registering models, and removing what has expired.
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    Args:
+        server: The control plane's world.
+        may_work: Asked before each look: whether this process is the one that takes care.
+    """
+
+    def __init__(self, server: Server, *, may_work: Callable[[], bool] = lambda: True) -> None:
+        self._server, self._may_work = server, may_work
         self._changed = server.bus.thread_listener()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
@@ -43,8 +50,9 @@ class Caretaker:
         while not self._stopped.is_set():
             self._changed.clear()
             try:
-                import_pending(self._server)
-                self._sweep()
+                if self._may_work():
+                    import_pending(self._server)
+                    self._sweep()
             except Exception:  # noqa: BLE001 - a bug in one look must not end all that follow
                 _log.exception("caretaking_failed")
             self._changed.wait(_LOOK_SECONDS)
@@ -65,12 +73,20 @@ def _renew_keys(server: Server) -> None:
 
 @asynccontextmanager
 async def background(app: FastAPI) -> AsyncIterator[None]:
-    """Run both while the application serves; streams end with it."""
+    """Run both while the application serves; streams end with it.
+
+    Of several processes on one database one reconciles and takes care; another takes over within seconds.
+    """
     server: Server = app.state.server
     settings = server.settings
     url = settings.broker_url.get_secret_value() if settings.broker_url else None
-    reconciler = Reconciler(server, CeleryDispatcher(url, settings.broker_dir))
-    caretaker = Caretaker(server)
+    turn = Turn(turn_lock(server.database, "background", folder=settings.state_dir), on_taken=server.bus.wake)
+    reconciler = Reconciler(server, CeleryDispatcher(url, settings.broker_dir), may_work=lambda: turn.is_mine)
+    caretaker = Caretaker(server, may_work=lambda: turn.is_mine)
+    fanout = Fanout(url, server.bus) if url is not None and url.startswith(FANOUT_SCHEMES) else None
+    if fanout is not None:
+        fanout.start()
+    turn.start()
     reconciler.start()
     caretaker.start()
     try:
@@ -79,3 +95,6 @@ async def background(app: FastAPI) -> AsyncIterator[None]:
         server.bus.close()
         caretaker.stop()
         reconciler.stop()
+        turn.stop()
+        if fanout is not None:
+            fanout.stop()

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Path, Request, Response, status
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from backend.artifacts.admission import Admission
 from backend.artifacts.errors import (
     BlobTooLargeError,
     QuotaError,
@@ -18,7 +19,7 @@ from backend.artifacts.errors import (
     UnknownBlobError,
     WrongDigestError,
 )
-from backend.artifacts.repository import is_visible
+from backend.artifacts.repository import is_visible, lock_blob
 from backend.artifacts.service import Blob, note_upload, refuse_hoard
 from backend.artifacts.store import BlobWriter
 from backend.auth.callers import CallerDep, WorkerParty
@@ -55,7 +56,7 @@ def read_blob(
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     chunks: Iterator[bytes] = server.store.read(raw, start=start, end=end)
     return StreamingResponse(
-        chunks,
+        Admission(server, caller).guard(chunks),
         status_code=status.HTTP_200_OK if range_ is None else status.HTTP_206_PARTIAL_CONTENT,
         media_type=_MEDIA_TYPE,
         headers=headers,
@@ -84,10 +85,14 @@ async def write_blob(server: ServerDep, caller: WorkerParty, digest: Digest, req
     if await asyncio.to_thread(_is_kept, server, blob, caller.organization_id):
         return
     writer = server.store.writer(blob, max_bytes=server.settings.max_blob_bytes)
+    admission = Admission(server, caller)
     try:
         await asyncio.to_thread(writer.open)
         async for chunk in request.stream():
+            if admission.is_due:
+                await asyncio.to_thread(admission.check)
             await asyncio.to_thread(writer.write, chunk)
+        await asyncio.to_thread(admission.check)
         await asyncio.to_thread(_keep, server, writer, caller.organization_id)
     except ClientDisconnect:
         return  # nobody listens; the sender begins again
@@ -97,7 +102,8 @@ async def write_blob(server: ServerDep, caller: WorkerParty, digest: Digest, req
 
 def _is_kept(server: Server, digest: bytes, organization_id: uuid.UUID) -> bool:
     """Whether the store has what this organisation has shown to have; a digest alone shows nothing."""
-    with server.store.removing, server.database.write() as session:
+    with server.database.write() as session:
+        lock_blob(session, digest)
         if is_visible(session, digest, organization_id) and server.store.has(digest):
             note_upload(session, Blob(digest, server.store.size(digest)), organization_id, now=server.now())
             return True
@@ -107,10 +113,10 @@ def _is_kept(server: Server, digest: bytes, organization_id: uuid.UUID) -> bool:
 
 def _keep(server: Server, writer: BlobWriter, organization_id: uuid.UUID) -> None:
     digest = writer.finish()
-    with server.store.removing:
+    with server.database.write() as session:
+        lock_blob(session, digest)
         writer.commit()
-        with server.database.write() as session:
-            note_upload(session, Blob(digest, writer.num_bytes), organization_id, now=server.now())
+        note_upload(session, Blob(digest, writer.num_bytes), organization_id, now=server.now())
 
 
 def _size(server: Server, digest: bytes, organization_id: uuid.UUID) -> int:

@@ -1,4 +1,4 @@
-"""Queries of artifacts and uploads."""
+"""Queries of artifacts and uploads, and the lock of one blob."""
 
 import uuid
 from datetime import datetime
@@ -7,6 +7,22 @@ from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from backend.db.models import Artifact, Job, Project, Round, Upload
+
+_BLOBS = 0x626C6F62
+"""Tells these advisory locks of PostgreSQL from others of the same database."""
+
+
+def lock_blob(session: Session, digest: bytes) -> None:
+    """Keep every other process from removing a blob, or making it visible, until the transaction ends.
+
+    Held while a blob is removed, and while one becomes visible and gets its first reference: else it could be
+    removed between the two. Two blobs may share a lock: one then waits for the other. On SQLite a writing
+    transaction, which this must be, excludes all others anyway.
+    """
+    connection = session.connection()  # begins the transaction, which a session puts off until it is used
+    if connection.dialect.name == "postgresql":
+        half = int.from_bytes(digest[:4], "big", signed=True)
+        session.execute(select(func.pg_advisory_xact_lock(_BLOBS, half)))
 
 
 def used_bytes(session: Session, project_id: uuid.UUID) -> int:

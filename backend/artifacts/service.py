@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.artifacts.errors import QuotaError, UnknownBlobError
-from backend.artifacts.repository import is_visible, refers_to, used_bytes, waiting_bytes
+from backend.artifacts.repository import is_visible, lock_blob, refers_to, used_bytes, waiting_bytes
 from backend.artifacts.store import ArtifactStore
 from backend.db.models import Artifact, ArtifactKind, Project, Round, RoundState, Upload
 from backend.settings import Settings
@@ -69,6 +69,7 @@ def attach(
         QuotaError: The project's share is used up.
     """
     organization_id = session.get_one(Project, project_id).organization_id
+    lock_blob(session, blob.digest)
     may = kind in _MADE_HERE or is_visible(session, blob.digest, organization_id)
     if not may or not store.has(blob.digest) or store.size(blob.digest) != blob.num_bytes:
         raise UnknownBlobError(f"the store has no blob {blob.digest.hex()} of {blob.num_bytes} bytes")

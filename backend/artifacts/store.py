@@ -9,7 +9,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -35,16 +34,11 @@ class ArtifactStore:
             never asked.
         reserve_bytes: Space that is left free on a folder's disk.
 
-    Attributes:
-        removing: Held while a blob is removed, and while one becomes visible and gets its first reference:
-            else a blob could be removed between the two.
-
     Raises:
         StorageError: The URL's kind needs a library that is missing, or the folder cannot be made.
     """
 
     def __init__(self, url: str | None = None, *, reserve_bytes: int = 64 << 20) -> None:
-        self.removing = threading.Lock()
         self._reserve_bytes = reserve_bytes
         self._files: Any = None
         self._root = ""

@@ -1,10 +1,12 @@
 """Wakes whoever waits for the database to change: streams (asyncio) and the reconciler (a thread).
 
-A hint, not a message: who is woken looks into the database, and looks now and then anyway.
+A hint, not a message: who is woken looks into the database, and looks now and then anyway. Other processes'
+waiting are woken by :mod:`backend.events.fanout`.
 """
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 
 class Bus:
@@ -15,9 +17,20 @@ class Bus:
         self._threads: set[threading.Event] = set()
         self._tasks: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._is_closed = False
+        self._tell_others: Callable[[], None] | None = None
+
+    def on_notify(self, tell_others: Callable[[], None]) -> None:
+        """Call this, which must not block, whenever this process changed something."""
+        self._tell_others = tell_others
 
     def notify(self) -> None:
-        """Wake everybody."""
+        """Wake everybody, here and, where processes are joined, elsewhere: this one changed something."""
+        self.wake()
+        if self._tell_others is not None:
+            self._tell_others()
+
+    def wake(self) -> None:
+        """Wake everybody in this process."""
         with self._lock:
             for waiting in self._threads:
                 waiting.set()
@@ -28,7 +41,7 @@ class Bus:
     def close(self) -> None:
         """End every stream; the process stops."""
         self._is_closed = True
-        self.notify()
+        self.wake()
 
     @property
     def is_closed(self) -> bool:

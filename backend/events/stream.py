@@ -68,7 +68,7 @@ async def _wait(listener: asyncio.Event) -> None:
         async with asyncio.timeout(_LOOK_SECONDS):
             await listener.wait()
     except TimeoutError:
-        return  # another process may have written: the bus knows this one only
+        return  # another process may have written, and its word may have been lost
 
 
 def _format(row: Event) -> str:

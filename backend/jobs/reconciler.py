@@ -5,45 +5,38 @@ What was left half done by a crash is found at the next look.
 """
 
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job, JobState, Lease, PartyKind, PartyStatus, Project, Worker
+from backend.db.models import Job, JobState, Lease, PartyKind, Worker
 from backend.events import EventKind, emit
 from backend.jobs.decisions import (
     Action,
     Assign,
     Dispatch,
     Explain,
-    JobView,
-    LeaseView,
     Move,
     Reclaim,
-    SiloView,
     decide,
 )
 from backend.jobs.dispatch import Dispatcher
 from backend.jobs.moves import Why, explain, move
-from backend.jobs.repository import (
-    active_jobs,
-    find_lease,
-    lock_job,
-    num_open_leases,
-    silos_of,
-    worker_of,
-)
-from backend.jobs.state import ENDED
-from backend.parties.repository import find_party, online_workers
+from backend.jobs.overview import ActiveJob, Crew, active_jobs, crew_of
+from backend.jobs.repository import find_lease, lock_job, worker_of
+from backend.parties.repository import find_party
 from backend.server import Server
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.errors import LinkError
-from splitlearn.spec import JobSpec
 
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 _SHORTEST_PAUSE_SECONDS = 0.05
+_MAX_SHARE = 0.2
+"""Of a core: every commit wakes this thread, and it must not look all the time where there are many."""
 _log = structlog.get_logger("backend.reconciler")
 
 
@@ -53,10 +46,14 @@ class Reconciler:
     Args:
         server: The control plane's world.
         dispatcher: Sends tasks.
+        may_work: Asked before each look: whether this process is the one that reconciles. Two at once
+            would do no harm, for each step looks again under the job's lock; but they would do it twice.
     """
 
-    def __init__(self, server: Server, dispatcher: Dispatcher) -> None:
-        self._server, self._dispatcher = server, dispatcher
+    def __init__(
+        self, server: Server, dispatcher: Dispatcher, *, may_work: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._server, self._dispatcher, self._may_work = server, dispatcher, may_work
         self._changed = server.bus.thread_listener()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -74,22 +71,22 @@ class Reconciler:
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._changed.clear()
-            is_broker_there = True
+            is_broker_there, began = True, time.monotonic()
             try:
-                is_broker_there = reconcile(self._server, self._dispatcher)
+                if self._may_work():
+                    is_broker_there = reconcile(self._server, self._dispatcher)
             except Exception:  # noqa: BLE001 - a bug in one look must not end all that follow
                 _log.exception("reconciling_failed")
             # What this thread writes itself wakes it too: a broker that is away would be asked all the time.
-            self._stopped.wait(_SHORTEST_PAUSE_SECONDS if is_broker_there else _LOOK_SECONDS)
+            pause = max(_SHORTEST_PAUSE_SECONDS, (time.monotonic() - began) / _MAX_SHARE)
+            self._stopped.wait(min(pause, _LOOK_SECONDS) if is_broker_there else _LOOK_SECONDS)
             self._changed.wait(_LOOK_SECONDS)
 
 
 def reconcile(server: Server, dispatcher: Dispatcher) -> bool:
     """Look at every job once; return whether the broker took all tasks."""
     is_broker_there = True
-    with server.database.read() as session:
-        jobs = [job.id for job in active_jobs(session)]
-    for job_id in jobs:
+    for job_id in _jobs_to_step(server):
         try:
             _step(server, dispatcher, job_id)
         except LinkError as error:
@@ -102,13 +99,10 @@ def reconcile(server: Server, dispatcher: Dispatcher) -> bool:
 
 
 def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:
-    with server.database.read() as session:
-        if _decide(session, server, session.get(Job, job_id)) is None:
-            return
     to_send: tuple[str, DispatchBody] | None = None
     with server.database.write() as session:
         job = lock_job(session, job_id)
-        action = _decide(session, server, job)  # again, under the lock
+        action = _decide_again(session, server, job_id)
         if job is None or action is None:
             return
         to_send = _act(session, server, job, action)
@@ -118,51 +112,29 @@ def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:
             _note_dispatch(session, job_id, to_send[1].epoch, now=server.now())
 
 
-def _decide(session: Session, server: Server, job: Job | None) -> Action | None:
-    if job is None or job.state in ENDED:
-        return None
+def _jobs_to_step(server: Server) -> list[uuid.UUID]:
+    """Return the jobs about which something is to be done, as far as can be seen without a lock."""
     now = server.now()
-    organization_id = session.get_one(Project, job.project_id).organization_id
-    online = online_workers(session, server.settings, organization_id, now=now)
-    idle = [worker.name for worker in online if not num_open_leases(session, worker.id)]
-    action = decide(_view(session, job), idle, online=len(online), now=now)
+    with server.database.read() as session:
+        jobs = active_jobs(session)
+        organizations = {job.organization_id for job in jobs}
+        crews = {each: crew_of(session, server.settings, each, now=now) for each in organizations}
+    return [job.id for job in jobs if _decide(job, crews[job.organization_id], now=now) is not None]
+
+
+def _decide_again(session: Session, server: Server, job_id: uuid.UUID) -> Action | None:
+    """Decide under the job's lock, by what is true now."""
+    now = server.now()
+    for job in active_jobs(session, only=job_id):
+        return _decide(job, crew_of(session, server.settings, job.organization_id, now=now), now=now)
+    return None
+
+
+def _decide(job: ActiveJob, crew: Crew, *, now: datetime) -> Action | None:
+    action = decide(job.view, crew.idle, online=crew.online, now=now)
     if isinstance(action, Explain) and action.why.code == job.reason_code:
         return None
     return action
-
-
-def _view(session: Session, job: Job) -> JobView:
-    lease = find_lease(session, job.id)
-    spec = JobSpec.parse(job.spec_bytes)
-    return JobView(
-        state=job.state,
-        desired=job.desired,
-        since=job.state_since or job.updated_at,
-        patience=timedelta(seconds=spec.patience_seconds),
-        silos=tuple(
-            SiloView(
-                silo.name,
-                part.approval,
-                is_finished=part.finished_at is not None,
-                is_revoked=silo.status is PartyStatus.REVOKED,
-            )
-            for part, silo in silos_of(session, job.id)
-        ),
-        lease=_lease_view(session, lease),
-        last_worker=worker_of(session, lease).name if lease is not None else None,
-    )
-
-
-def _lease_view(session: Session, lease: Lease | None) -> LeaseView | None:
-    if lease is None or lease.released_at is not None:
-        return None
-    worker = worker_of(session, lease)
-    return LeaseView(
-        worker=worker.name,
-        is_holder_alive=worker.epoch == lease.worker_epoch and worker.revoked_at is None,
-        expires_at=lease.expires_at,
-        is_dispatched=lease.dispatched_at is not None,
-    )
 
 
 def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[str, DispatchBody] | None:
@@ -177,7 +149,7 @@ def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[st
         case Dispatch():
             lease = find_lease(session, job.id)
             assert lease is not None
-            return worker_of(session, lease).name, _body(lease)
+            return worker_of(session, lease).name, _body(job, lease)
         case Explain():
             explain(job, action.why, now=now)
     return None
@@ -202,11 +174,16 @@ def _assign(
     emit(session, job.project_id, EventKind.LEASE_GRANTED, body=told, now=now, job_id=job.id)
     why = Why("leased", name, "was given the trunk", f"epoch {lease.epoch}", "it loads the trunk, silos join")
     move(session, job, JobState.PREPARING, why, now=now)
-    return name, _body(lease)
+    return name, _body(job, lease)
 
 
-def _body(lease: Lease) -> DispatchBody:
-    return DispatchBody(job=str(lease.job_id), replica=lease.replica, epoch=lease.epoch)
+def _body(job: Job, lease: Lease) -> DispatchBody:
+    return DispatchBody(
+        job=str(lease.job_id),
+        replica=lease.replica,
+        epoch=lease.epoch,
+        correlation_id=job.correlation_id,
+    )
 
 
 def _note_dispatch(session: Session, job_id: uuid.UUID, epoch: int, *, now: datetime) -> None:

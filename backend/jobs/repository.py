@@ -67,12 +67,6 @@ def jobs_of(
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
-def active_jobs(session: Session) -> Sequence[Job]:
-    """Return every job that has not ended, oldest first."""
-    states = [*WANTS_SILOS, JobState.SUBMITTED]
-    return session.scalars(select(Job).where(Job.state.in_(states)).order_by(Job.created_at, Job.id)).all()
-
-
 def silos_of(session: Session, job_id: uuid.UUID) -> Sequence[tuple[JobSilo, Silo]]:
     """Return a job's silos in the roster's order."""
     query = select(JobSilo, Silo).join(Silo).where(JobSilo.job_id == job_id).order_by(JobSilo.position)
@@ -166,12 +160,6 @@ def last_committed(session: Session, job_id: uuid.UUID) -> int:
     """Return the number of the last round that counts; 0 before the first."""
     query = select(func.max(Round.number)).where(Round.job_id == job_id, Round.state == RoundState.COMMITTED)
     return session.scalar(query) or 0
-
-
-def num_open_leases(session: Session, worker_id: uuid.UUID) -> int:
-    """Return how many leases a worker holds."""
-    query = select(func.count()).select_from(Lease)
-    return session.scalar(query.where(Lease.worker_id == worker_id, Lease.released_at.is_(None))) or 0
 
 
 def artifacts_of(

@@ -139,7 +139,7 @@ def _drop_downloads(server: Server) -> None:
 
 def _keep(session: Session, server: Server, model_id: uuid.UUID, manifest: ModelManifest) -> None:
     model = session.get(Model, model_id, with_for_update=True)
-    if model is None:  # removed meanwhile
+    if model is None or model.state != ModelState.IMPORTING:  # removed, or registered elsewhere, meanwhile
         return
     now = server.now()
     for kind, files in (
@@ -167,7 +167,7 @@ def _keep(session: Session, server: Server, model_id: uuid.UUID, manifest: Model
 def _fail(server: Server, model_id: uuid.UUID, reason: str) -> None:
     with server.database.write() as session:
         model = session.get(Model, model_id, with_for_update=True)
-        if model is not None:
+        if model is not None and model.state == ModelState.IMPORTING:
             _settle(session, model, ModelState.FAILED, reason[:1024], now=server.now())
 
 

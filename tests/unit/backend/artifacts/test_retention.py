@@ -78,7 +78,6 @@ class TestSweep:
         assert (swept(world), has(world)) == (1, False)
 
 
-@ON_SQLITE_ALONE
 class TestRaces:
     def test_a_blob_that_is_just_arriving_is_kept(
         self,
