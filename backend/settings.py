@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.log import LogFormat
 from splitlearn.identity import InvalidKeyError, PublicKey
+
+MAX_URL: Final = 255
+"""Characters of a gateway's address, which is a key in the database."""
 
 
 class Settings(BaseSettings):
@@ -39,7 +42,9 @@ class Settings(BaseSettings):
         max_body_bytes: Largest body of a request.
         log_format: Lines for people, or JSON for a collector.
         max_page: Rows of a list in one answer.
-        gateway_url: Where silos and workers reach the gateway.
+        gateway_url: Where silos and workers reach the gateway; several, separated by commas, share the work.
+        gateway_silence_seconds: A gateway among several that named itself once and was silent for longer is
+            passed over.
         standings_token: What the gateway shows to ask for standings; unset: nobody may ask.
         metrics_token: What Prometheus shows to read /metrics; unset: only this machine may.
         broker_url: ``redis://...``; unset: a folder in the state folder.
@@ -88,6 +93,7 @@ class Settings(BaseSettings):
     log_format: LogFormat = "console"
     max_page: int = Field(default=200, ge=1, le=10_000)
     gateway_url: str = "ws://127.0.0.1:8471/relay"
+    gateway_silence_seconds: float = Field(default=5.0, ge=1, le=600)
     standings_token: SecretStr | None = None
     metrics_token: SecretStr | None = None
     broker_url: SecretStr | None = None
@@ -111,6 +117,17 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not http(s)://host[:port][/path]")
         return value
 
+    @field_validator("gateway_url")
+    @classmethod
+    def _are_gateways(cls, value: str) -> str:
+        urls = [url.strip() for url in value.split(",")]
+        for url in urls:
+            if urlsplit(url).scheme not in {"ws", "wss"} or not urlsplit(url).hostname or len(url) > MAX_URL:
+                raise ValueError(f"{url!r} is not ws(s)://host[:port]/relay of at most {MAX_URL} characters")
+        if len(set(urls)) < len(urls):
+            raise ValueError(f"{value!r} names a gateway twice; name each once")
+        return ",".join(urls)
+
     @field_validator("root_public_key")
     @classmethod
     def _is_key(cls, value: str | None) -> str | None:
@@ -131,6 +148,11 @@ class Settings(BaseSettings):
     def audience(self) -> str:
         """This server's address as in invitations and signatures, without a slash at its end."""
         return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def gateway_urls(self) -> tuple[str, ...]:
+        """The gateways' addresses."""
+        return tuple(self.gateway_url.split(","))
 
     @property
     def resolved_root_file(self) -> Path:

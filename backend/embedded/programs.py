@@ -90,6 +90,7 @@ def gateway(places: Places, inherited: Mapping[str, str], *, ticket_public_key: 
         "TRUNKLINE_GATEWAY_TICKET_PUBLIC_KEY": ticket_public_key,
         "TRUNKLINE_GATEWAY_STANDINGS_URL": f"{places.url}/api/v1/standings",
         "TRUNKLINE_GATEWAY_STANDINGS_TOKEN": places.standings_token,
+        "TRUNKLINE_GATEWAY_OWN_URL": places.gateway_url,
     }
     return Program(
         "gateway", ("-m", "backend.gateway"), {**inherited, **own}, stop_seconds=_GATEWAY_STOP_SECONDS

@@ -44,9 +44,10 @@ class StandingDocument(SeatDocument):
 
 
 class StandingsQuestion(_Document):
-    """The body of the gateway's request."""
+    """The body of the gateway's request; one that has been told its own address names itself."""
 
     seats: Annotated[list[SeatDocument], Field(max_length=MAX_SEATS_PER_QUESTION)]
+    gateway: str | None = Field(default=None, max_length=255)
 
 
 class StandingsAnswer(_Document):
@@ -61,10 +62,11 @@ class HttpFeed:
     Args:
         url: Where the control plane answers.
         token: Sent as a bearer token, if any.
+        own_url: How silos and workers reach this gateway; None where it is the only one.
     """
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
-        self._url = url
+    def __init__(self, url: str, *, token: str | None = None, own_url: str | None = None) -> None:
+        self._url, self._own_url = url, own_url
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._client = httpx.AsyncClient(timeout=_SECONDS_PER_QUESTION, headers=headers, mounts=UNPROXIED)
 
@@ -90,8 +92,10 @@ class HttpFeed:
             raise FeedError(f"no standings from {self._url}: {_first_line(error)}") from error
 
     async def _ask(self, seats: list[Seat]) -> list[Standing]:
-        question = StandingsQuestion(seats=[_document(seat) for seat in seats])
-        async with self._client.stream("POST", self._url, json=question.model_dump()) as response:
+        question = StandingsQuestion(seats=[_document(seat) for seat in seats], gateway=self._own_url)
+        async with self._client.stream(
+            "POST", self._url, json=question.model_dump(exclude_none=True)
+        ) as response:
             response.raise_for_status()
             body = bytearray()
             async for chunk in response.aiter_bytes():

@@ -70,7 +70,9 @@ async def run_gateway(settings: GatewaySettings) -> None:
         if settings.standings_url:
             secret = settings.standings_token
             token = secret.get_secret_value() if secret is not None else None
-            feed = await stack.enter_async_context(HttpFeed(settings.standings_url, token=token))
+            feed = await stack.enter_async_context(
+                HttpFeed(settings.standings_url, token=token, own_url=settings.own_url or None)
+            )
         else:
             structlog.get_logger("gateway").warning("standings_from_tickets_only", setting="standings_url")
         gateway = await stack.enter_async_context(Gateway(settings, feed=feed))

@@ -20,6 +20,8 @@ class GatewaySettings(BaseSettings):
         ticket_public_key: 64 hexadecimal digits: the control plane's key for tickets.
         standings_url: Where the control plane answers which epochs are current; empty: known from tickets
             alone, so that a superseded connection lives until its successor comes.
+        own_url: Its address as in the control plane's TRUNKLINE_GATEWAY_URL. By it a gateway among several is
+            known to be there; not needed for a single one.
         standings_token: Sent there as a bearer token.
         metrics_token: What Prometheus shows to read /metrics; None: only this machine may.
         standings_seconds: Time between two questions. With ``close_seconds`` it bounds how long a
@@ -45,6 +47,7 @@ class GatewaySettings(BaseSettings):
     tls_key_file: Path | None = None
     ticket_public_key: str
     standings_url: str = ""
+    own_url: str = Field(default="", max_length=255)
     standings_token: SecretStr | None = None
     metrics_token: SecretStr | None = None
     standings_seconds: float = Field(default=1.0, ge=0.05, le=2.0)

@@ -68,7 +68,7 @@ def show(session: Session, settings: Settings, holder: Holder, *, epoch: int, no
         desired=DesiredState(wants(job).value),
         spec=base64.b64encode(job.spec_bytes).decode(),
         signature=base64.b64encode(job.spec_signature).decode(),
-        gateway_url=settings.gateway_url,
+        gateway_url=settings.gateway_urls[0],
         max_resume_round=job.max_resume_round,
         checkpoint=None
         if newest is None

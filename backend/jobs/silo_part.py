@@ -102,7 +102,7 @@ def attach(session: Session, settings: Settings, part: Part, attempt: str, *, no
         replica=lease.replica,
         epoch=lease.epoch,
         worker=worker_of(session, lease).name,
-        gateway_url=settings.gateway_url,
+        gateway_url=settings.gateway_urls[0],
     )
 
 
@@ -149,7 +149,7 @@ def _describe(session: Session, settings: Settings, job: Job, part: JobSilo) -> 
             replica=lease.replica,
             epoch=lease.epoch,
             worker=worker_of(session, lease).name,
-            gateway_url=settings.gateway_url,
+            gateway_url=settings.gateway_urls[0],
         )
         if is_hosted and lease is not None
         else None,

@@ -13,6 +13,7 @@ from backend.jobs.errors import LeaseLostError, UnknownJobError
 from backend.parties.errors import SessionEndedError
 from backend.server import ServerDep
 from backend.tickets import service
+from backend.tickets.meetings import is_sign_due, note_sign
 from splitlearn.control_plane.schemas import TicketAnswer, TicketBody
 
 router = APIRouter(tags=["gateway"])
@@ -22,8 +23,18 @@ _gateway = HTTPBearer(auto_error=False, scheme_name="GatewayToken", description=
 @router.post("/tickets", responses=documented(*SIGNED_IN, SessionEndedError, UnknownJobError, LeaseLostError))
 def get_ticket(server: ServerDep, caller: Party, body: TicketBody) -> TicketAnswer:
     """Get leave to open one connection at the gateway, on your own side."""
+    now = server.now()
     with server.database.read() as session:
-        return service.give_ticket(session, server.settings, body, caller=caller, now=server.now())
+        answer = service.give_ticket(
+            session, server.settings, body, caller=caller, now=now, may_arrange=False
+        )
+    if answer is None:
+        with server.database.write() as session:
+            answer = service.give_ticket(
+                session, server.settings, body, caller=caller, now=now, may_arrange=True
+            )
+    assert answer is not None, "what may be arranged is"
+    return answer
 
 
 @router.post("/standings", responses=documented(*EVERYWHERE, NotSignedInError))
@@ -37,5 +48,11 @@ def ask_standings(
     given = credentials.credentials if credentials else ""
     if expected is None or not secrets.compare_digest(given.encode(), expected.get_secret_value().encode()):
         raise NotSignedInError("the gateway's token is missing, or not TRUNKLINE_STANDINGS_TOKEN")
+    url, now = body.gateway, server.now()
     with server.database.read() as session:
-        return StandingsAnswer(standings=service.standings(session, body.seats))
+        answer = StandingsAnswer(standings=service.standings(session, body.seats))
+        is_due = url is not None and is_sign_due(session, server.settings, url, now=now)
+    if is_due and url is not None:
+        with server.database.write() as session:
+            note_sign(session, url, now=now)
+    return answer

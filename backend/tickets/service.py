@@ -16,6 +16,7 @@ from backend.jobs.errors import LeaseLostError, UnknownJobError
 from backend.jobs.state import ENDED, HOSTED
 from backend.parties.repository import find_party
 from backend.settings import Settings
+from backend.tickets.meetings import arrange, find_gateway
 from splitlearn.control_plane.schemas import TicketAnswer, TicketBody
 
 
@@ -26,15 +27,20 @@ def give_ticket(
     *,
     caller: PartyCaller,
     now: datetime,
-) -> TicketAnswer:
+    may_arrange: bool,
+) -> TicketAnswer | None:
     """Give a party leave to open one connection on its own side of a current conversation.
+
+    Returns:
+        The ticket; None where the gateway is to be arranged first, and this transaction may not.
 
     Raises:
         UnknownJobError: The caller has no part in such a conversation.
         LeaseLostError: The epoch is not the current one.
     """
     job_id = uuid.UUID(body.job)
-    job, lease = session.get(Job, job_id), session.get(Lease, (job_id, body.replica))
+    job = session.get(Job, job_id)
+    lease = session.get(Lease, (job_id, body.replica), with_for_update=may_arrange)
     silo = _silo_in(session, job_id, body.silo)
     if job is None or lease is None or silo is None or not _is_own_side(caller, silo, lease):
         raise UnknownJobError(
@@ -47,16 +53,20 @@ def give_ticket(
             f"the job is {job.state.value} at epoch {lease.epoch}, asked was for {body.epoch}"
         )
     worker = session.get_one(Worker, lease.worker_id)
+    conversation = Conversation(body.job, body.replica, silo.name, worker.name, body.epoch)
+    gateway_url = find_gateway(session, settings, conversation, silo_id=silo.id, now=now)
+    if gateway_url is None:
+        if not may_arrange:
+            return None
+        gateway_url = arrange(session, settings, conversation, silo_id=silo.id, now=now)
     ticket = issue_ticket(
-        Conversation(body.job, body.replica, silo.name, worker.name, body.epoch),
+        conversation,
         role=Role.SILO if caller.kind is PartyKind.SILO else Role.WORKER,
         now=now,
         seconds=settings.ticket_seconds,
         key=ticket_key(federation_of(session)),
     )
-    return TicketAnswer(
-        ticket=ticket, gateway_url=settings.gateway_url, valid_seconds=float(settings.ticket_seconds)
-    )
+    return TicketAnswer(ticket=ticket, gateway_url=gateway_url, valid_seconds=float(settings.ticket_seconds))
 
 
 def _is_own_side(caller: PartyCaller, silo: Silo, lease: Lease) -> bool:

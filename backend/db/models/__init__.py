@@ -6,6 +6,7 @@ from backend.db.models.audit import AuditHead, AuditRow, Outcome
 from backend.db.models.dataset import Dataset
 from backend.db.models.event import Event
 from backend.db.models.federation import Federation, Invitation, PartyKind, UsedNonce
+from backend.db.models.gateway import GatewaySign, Meeting
 from backend.db.models.job import (
     Approval,
     Desired,
@@ -35,11 +36,13 @@ __all__ = [
     "Desired",
     "Event",
     "Federation",
+    "GatewaySign",
     "Invitation",
     "Job",
     "JobSilo",
     "JobState",
     "Lease",
+    "Meeting",
     "Membership",
     "Metric",
     "Model",
