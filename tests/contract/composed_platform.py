@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class ComposedPlatform:
         folder: Everything's folder.
         values: What ``.env`` says.
         url: Where the control plane is for silos and people.
+        database_url: What stands for the service postgres.
         running: Services that were started.
         unchecked: What this machine cannot show, a sentence each.
         trust: Of an authority's certificate, in the environment of whoever speaks TLS with the proxy.
@@ -43,6 +44,7 @@ class ComposedPlatform:
     control_plane_programs: Path
     worker_programs: Path
     url: str
+    database_url: str
     trust: dict[str, str] = field(default_factory=dict)
     running: dict[str, LocalService] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
@@ -83,45 +85,59 @@ class ComposedPlatform:
         client.sign_in(found[1], found[2])
         return client
 
-    def start_agent(self, silo: str, invitation: str, rows: Path, *, stack: ExitStack) -> None:
-        """Enrol a silo's agent, let it know its rows, and start it."""
-        self.agent(silo, "enroll", "-", standard_input=invitation)
-        self.agent(silo, "data", "add", "rows", str(rows))
-        self.run_agent(silo, stack=stack)
 
-    def run_agent(self, silo: str, *, stack: ExitStack) -> "subprocess.Popen[bytes]":
-        """Start the agent of a silo that is enrolled; the stack ends it."""
-        with (self.folder / f"{silo}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "client_agent", "run", "--threads", "1"],
-                env=self._agent_environment(silo),
-                stdout=log,
-                stderr=log,
-            )
-        stack.callback(process.wait, 30)
-        stack.callback(process.terminate)
-        return process
+@dataclass
+class Agent:
+    """A silo's agent, as its owner runs it: beside the platform, in a folder of its own.
 
-    def agent(self, silo: str, *words: str, standard_input: str = "") -> str:
-        """Run a command of a silo's agent and return what it printed."""
+    Args:
+        silo: Its name.
+        folder: Where its folder and its log are.
+        trust: What its environment says about certificates.
+    """
+
+    silo: str
+    folder: Path
+    trust: Mapping[str, str]
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    def command(self, *words: str, standard_input: str = "") -> str:
+        """Run a command of it and return what it printed."""
         done = subprocess.run(  # noqa: S603 - our own
             [sys.executable, "-m", "client_agent", *words],
             check=False,
             input=standard_input,
             capture_output=True,
             text=True,
-            env=self._agent_environment(silo),
+            env=self._environment,
             timeout=120,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def _agent_environment(self, silo: str) -> dict[str, str]:
+    def start(self) -> None:
+        """Let it serve."""
+        with (self.folder / f"{self.silo}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "client_agent", "run", "--threads", "1"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self) -> None:
+        """End it."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(timeout=30)
+
+    @property
+    def _environment(self) -> dict[str, str]:
         return {
             "PATH": os.defpath,
             "HOME": str(self.folder),
             "PYTHONPATH": str(ROOT),
-            "TRUNKLINE_AGENT_STATE_DIR": str(self.folder / silo),
+            "TRUNKLINE_AGENT_STATE_DIR": str(self.folder / self.silo),
             **self.trust,
         }
 
@@ -148,7 +164,7 @@ def composed_platform(
         models: Folder of model folders.
         programs: Commands of the images ``control-plane`` and ``worker``.
     """
-    values = make_env(folder)
+    values = make_env(folder, TRUNKLINE_PARTY_SILENCE_SECONDS="5")  # a backup is older than that in life
     definitions = read_services(values)
     ports = {name: str(free_port()) for name in ("api", "gateway", "redis", "https", "http", "health")}
     secret = values["TRUNKLINE_POSTGRES_PASSWORD"]
@@ -184,13 +200,15 @@ def composed_platform(
         programs["control-plane"],
         programs["worker"],
         url=f"{'https' if CADDY else 'http'}://{proxied}",
+        database_url=database_url,
     )
     platform.unchecked += [
         "the engine: images, volumes, networks, users, capabilities, restarts",
         "the service postgres: the database is the tests' own server",
         "the service worker-gpu: the same command as worker, on a device",
     ]
-    print("replaced on this machine:", platform.replacements.describe(), sep="\n")  # noqa: T201 - asked for
+    described = platform.replacements.describe().replace(secret, "***")
+    print("replaced on this machine:", described, sep="\n")  # noqa: T201 - asked for
     try:
         _start(platform, ports)
         yield platform

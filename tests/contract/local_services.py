@@ -120,6 +120,10 @@ class LocalService:
         """Return its log."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
+    def adapted(self, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Return a command and environment as this service would run them, for ``exec`` and ``run``."""
+        return self._words(words), self._environment()
+
     def stop(self) -> int | None:
         """End it as an engine does: SIGTERM, time to end, SIGKILL. Return its exit code."""
         process = self._process

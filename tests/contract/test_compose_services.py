@@ -1,6 +1,10 @@
 """Every service of ``docker-compose.yml`` by its own command, and a job over all of them."""
 
+import hashlib
 import json
+import re
+import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -8,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import URL
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
 
 from splitlearn.simulation.platform.control_plane import ControlPlane, wait_for
 from splitlearn.simulation.tiny_models import build_tiny_model
 from tests import services
-from tests.contract.composed_platform import REDIS, ComposedPlatform, composed_platform
+from tests.contract.compose_file import ROOT
+from tests.contract.composed_platform import REDIS, Agent, ComposedPlatform, composed_platform
 from tests.contract.image_environment import (
     closure,
     control_plane_requirements,
     make_environment,
     worker_requirements,
 )
+from tests.contract.local_compose import LocalCompose
 from tests.contract.local_services import LocalService
 
 JOB_SECONDS = 120.0
@@ -59,10 +66,8 @@ def composed(
     folder, models = tmp_path_factory.mktemp("composed"), tmp_path_factory.mktemp("models")
     texts = ["the sky is grey over the harbour"]
     build_tiny_model("tiny-llama", texts=texts, cache=models).rename(models / "tiny")
-    with (
-        ExitStack() as stack,
-        services.new_postgresql_database(postgresql_server) as database_url,
-    ):
+    with ExitStack() as stack:
+        database_url = stack.enter_context(services.new_postgresql_database(postgresql_server))
         redis_url = stack.enter_context(services.emptied_redis()) if REDIS is None else ""
         yield stack.enter_context(
             composed_platform(
@@ -79,15 +84,23 @@ def admin(composed: ComposedPlatform) -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="module")
-def silos(composed: ComposedPlatform, admin: ControlPlane) -> Iterator[tuple[str, ...]]:
+def silos(composed: ComposedPlatform, admin: ControlPlane) -> Iterator[dict[str, Agent]]:
     """Silos with an agent each."""
     with ExitStack() as stack:
+        agents = {}
         for silo in SILOS:
             rows = composed.folder / f"{silo}.jsonl"
             rows.write_text("".join(json.dumps({"text": f"ship {n} of {silo}"}) + "\n" for n in range(24)))
-            invitation = admin.call("POST", "/silos/invitations", {"name": silo})["invitation"]
-            composed.start_agent(silo, invitation, rows, stack=stack)
-        yield SILOS
+            agents[silo] = agent = Agent(silo, composed.folder, composed.trust)
+            agent.command(
+                "enroll",
+                "-",
+                standard_input=admin.call("POST", "/silos/invitations", {"name": silo})["invitation"],
+            )
+            agent.command("data", "add", "rows", str(rows))
+            agent.start()
+            stack.callback(agent.stop)
+        yield agents
 
 
 def run_job(admin: ControlPlane) -> dict[str, Any]:
@@ -125,7 +138,7 @@ def worker(composed: ComposedPlatform, admin: ControlPlane) -> LocalService:
 
 @pytest.fixture(scope="module")
 def completed_job(
-    composed: ComposedPlatform, admin: ControlPlane, silos: tuple[str, ...], worker: LocalService
+    composed: ComposedPlatform, admin: ControlPlane, silos: dict[str, Agent], worker: LocalService
 ) -> dict[str, Any]:
     source = f"folder:{composed.replacements.table['/models']}/tiny"
     admin.call("POST", "/models", {"name": "tiny", "source": source})
@@ -173,3 +186,100 @@ class TestServices:
         assert gateway.stop() == 0
         assert not gateway.is_healthy()
         composed.start("gateway")
+
+
+def script_of(section: str) -> str:
+    """Return the commands that a section of the page gives."""
+    page = (ROOT / "docs/operations.md").read_text()
+    [script] = re.findall(
+        rf"^## \d+\. {section}\n.*?^```sh\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE
+    )
+    return str(script)
+
+
+@pytest.fixture(scope="module")
+def restored(
+    composed: ComposedPlatform,
+    admin: ControlPlane,
+    silos: dict[str, Agent],
+    completed_job: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """What was there before: then a backup, later changes, the loss of everything, and the restoration."""
+    state, backup = composed.folder / "state", tmp_path_factory.mktemp("backup") / "today"
+    compose = LocalCompose(composed, composed.database_url)
+    before = {"what": everything(admin, completed_job["id"]), "root.key": (state / "root.key").read_bytes()}
+    compose.run_script(script_of("Back up"), folder=composed.folder, variables={"BACKUP": str(backup)})
+    admin.call("POST", "/users", {"name": "later", "role": "researcher"})
+    epochs = epochs_of(admin)
+    for agent in silos.values():  # their epochs grow beyond what the backup knows
+        agent.stop()
+        agent.start()
+    wait_for(lambda: epochs_of(admin) >= epochs + len(silos) or None, timeout_seconds=60, what="the agents")
+    for name in ("gateway", "api"):
+        composed.service(name).stop()
+    shutil.rmtree(state)
+    state.mkdir(mode=0o700)
+    (composed.folder / ".env").unlink()
+    empty_database(composed.database_url)
+    compose.run_script(script_of("Restore"), folder=composed.folder, variables={"BACKUP": str(backup)})
+    return before
+
+
+def everything(admin: ControlPlane, job: str) -> dict[str, Any]:
+    """Users, root, the job, and its artifacts, as the API tells them."""
+    users, federation = admin.call("GET", "/users"), admin.call("GET", "/federation")
+    artifacts = admin.call("GET", f"/jobs/{job}/artifacts")
+    shown = admin.call("GET", f"/jobs/{job}")
+    numbers = admin.call("GET", f"/jobs/{job}/metrics", query={"limit": 1000})["items"]
+    return {
+        "users": [user["name"] for user in users["items"]],
+        "root": federation["root_public_key"],
+        "job": {name: shown[name] for name in ("id", "state", "spec")},
+        "metrics": numbers,
+        "artifacts": artifacts["items"],
+    }
+
+
+def epochs_of(admin: ControlPlane) -> int:
+    """Return how often silos' agents have begun, all together."""
+    return sum(silo["epoch"] for silo in admin.call("GET", "/silos")["items"])
+
+
+def empty_database(url: str) -> None:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+
+
+@pytest.mark.slow
+class TestRestore:
+    def test_users_root_jobs_and_numbers_are_there(
+        self, restored: dict[str, Any], admin: ControlPlane, completed_job: dict[str, Any]
+    ) -> None:
+        assert everything(admin, completed_job["id"]) == restored["what"]
+
+    def test_the_roots_key_is_the_same_and_for_its_owner_alone(
+        self, restored: dict[str, Any], composed: ComposedPlatform
+    ) -> None:
+        root = composed.folder / "state/root.key"
+        assert root.read_bytes() == restored["root.key"]
+        assert stat.S_IMODE(root.stat().st_mode) == 0o600
+
+    def test_artifacts_are_whole(self, restored: dict[str, Any], composed: ComposedPlatform) -> None:
+        stored = [path for path in (composed.folder / "state/artifacts").rglob("*") if path.is_file()]
+        digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in stored}
+        wanted = {artifact["digest"] for artifact in restored["what"]["artifacts"]}
+        assert wanted
+        assert wanted <= digests
+
+    def test_enrolled_agents_and_worker_sign_in_and_train(
+        self, restored: dict[str, Any], admin: ControlPlane, silos: dict[str, Agent]
+    ) -> None:
+        north, *_ = silos.values()
+        north.stop()
+        north.start()  # the others' processes lived through it
+        job = run_job(admin)
+        assert job["id"] != restored["what"]["job"]["id"]
