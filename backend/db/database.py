@@ -19,6 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from splitlearn.errors import StorageError
 
 _READ_ONLY: Final = "trunkline_read_only"
+_WAKES = "trunkline_wakes_listeners"
 DEFAULT_BUSY_TIMEOUT_SECONDS = 15.0
 
 
@@ -55,10 +56,14 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, *, quietly: bool = False) -> Iterator[Session]:
         """Open a transaction that is committed at the end, and rolled back by any error.
 
         A :class:`KeptError` is the exception: what was written before it is committed.
+
+        Args:
+            quietly: Listeners are called only if :func:`wake_listeners` was. For what comes every second from
+                every party, and what nobody waits for.
         """
         with Session(self.engine, expire_on_commit=False) as session:
             try:
@@ -67,12 +72,19 @@ class Database:
                 session.commit()
                 raise
             session.commit()
+        if quietly and _WAKES not in session.info:
+            return
         for listener in self._on_commit:
             listener()
 
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def wake_listeners(session: Session) -> None:
+    """Have listeners called after this transaction, even if it was begun quietly."""
+    session.info[_WAKES] = True
 
 
 def _make_engine(url: str, *, busy_timeout_seconds: float) -> Engine:

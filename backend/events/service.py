@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from backend.db import wake_listeners
 from backend.db.models import Event, Project
 
 
@@ -40,6 +41,7 @@ def emit(
 
     The project's row stays locked until the transaction ends, so numbers become visible in order.
     """
+    wake_listeners(session)
     raised = (
         update(Project)
         .where(Project.id == project_id)

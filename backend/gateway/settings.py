@@ -50,7 +50,7 @@ class GatewaySettings(BaseSettings):
     own_url: str = Field(default="", max_length=255)
     standings_token: SecretStr | None = None
     metrics_token: SecretStr | None = None
-    standings_seconds: float = Field(default=1.0, ge=0.05, le=2.0)
+    standings_seconds: float = Field(default=2.0, ge=0.05, le=2.0)
     max_frame_bytes: int = Field(default=Limits().max_frame_bytes, ge=1 << 12, le=1 << 28)
     max_connections: int = Field(default=2048, ge=2, le=1 << 16)
     max_connections_per_party: int = Field(default=256, ge=1, le=1 << 16)

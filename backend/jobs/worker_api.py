@@ -56,7 +56,7 @@ def renew_lease(
     server: ServerDep, caller: WorkerParty, job_id: uuid.UUID, replica: Replica, body: RenewBody
 ) -> RenewAnswer:
     """Keep a lease; learn whether to go on, and under which epoch."""
-    with server.database.write() as session:
+    with server.database.write(quietly=True) as session:
         return hosting.renew(
             session, server.settings, _holder(caller, job_id, replica), body, now=server.now()
         )

@@ -122,7 +122,7 @@ def log_in(server: ServerDep, request: Request, body: LoginBody) -> LoginAnswer:
 @router.post("/session/heartbeat", responses=documented(*SIGNED_IN, SessionEndedError))
 def send_heartbeat(server: ServerDep, caller: Party) -> SessionAnswer:
     """Say that this process lives; learn the newest revocation list's number."""
-    with server.database.write() as session:
+    with server.database.write(quietly=True) as session:
         row = sessions.heartbeat(session, caller.session_id, now=server.now())
         revocations = revocations_of(federation_of(session))
         return SessionAnswer(

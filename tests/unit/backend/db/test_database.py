@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from backend.db import Database
+from backend.db import Database, wake_listeners
 from backend.db.database import KeptError
 from backend.db.models import Organization, Project
 from splitlearn.errors import StorageError
@@ -78,6 +78,36 @@ class TestWrite:
                     "'2026-03-01 12:00:00')"
                 )
             )
+
+
+class TestListeners:
+    def test_hears_of_what_was_written(self, database: Database) -> None:
+        heard: list[str] = []
+        database.on_commit(lambda: heard.append("written"))
+        with database.write():
+            pass
+        assert heard == ["written"]
+
+    def test_does_not_hear_of_what_nobody_waits_for(self, database: Database) -> None:
+        heard: list[str] = []
+        database.on_commit(lambda: heard.append("written"))
+        with database.write(quietly=True):
+            pass
+        assert heard == []
+
+    def test_hears_of_an_event_that_came_of_it_all_the_same(self, database: Database) -> None:
+        heard: list[str] = []
+        database.on_commit(lambda: heard.append("written"))
+        with database.write(quietly=True) as session:
+            wake_listeners(session)
+        assert heard == ["written"]
+
+    def test_does_not_hear_of_what_was_rolled_back(self, database: Database) -> None:
+        heard: list[str] = []
+        database.on_commit(lambda: heard.append("written"))
+        with pytest.raises(ZeroDivisionError), database.write():
+            raise ZeroDivisionError
+        assert heard == []
 
 
 class TestRead:
