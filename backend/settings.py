@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     log_format: LogFormat = "console"
     max_page: int = Field(default=200, ge=1, le=10_000)
     gateway_url: str = "ws://127.0.0.1:8471/relay"
-    gateway_silence_seconds: float = Field(default=5.0, ge=1, le=600)
+    gateway_silence_seconds: float = Field(default=6.0, ge=1, le=600)
     standings_token: SecretStr | None = None
     metrics_token: SecretStr | None = None
     broker_url: SecretStr | None = None
