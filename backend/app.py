@@ -40,6 +40,7 @@ from backend.models.api import router as models_router
 from backend.organizations.api import router as organizations_router
 from backend.parties.admission_api import router as admission_router
 from backend.parties.api import make_router as make_party_router
+from backend.security_headers import SecurityHeaders
 from backend.server import Server
 from backend.tickets.api import router as tickets_router
 from backend.users.api import router as users_router
@@ -79,6 +80,7 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
         BodyLimit, max_bytes=server.settings.max_body_bytes, uploads=f"{API_PREFIX}{artifacts_router.prefix}/"
     )
     app.add_middleware(RequestLog, observe=watch.request)
+    app.add_middleware(SecurityHeaders, is_https=server.settings.audience.startswith("https://"))
     for outside in (health_router, watching_router):
         _describe_access(outside)
         app.include_router(outside)

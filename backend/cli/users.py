@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from backend.auth.permissions import Permission
 from backend.cli.options import EPILOG_REMOTE, AsJson, group
 from backend.cli.output import USAGE_EXIT_CODE, CommandError, show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
@@ -34,8 +35,20 @@ def add_user(
 
 
 @users.command("set-role", epilog="Example: trunkline users set-role rosa auditor")
-def set_role(name: UserName, role: Role, *, as_json: AsJson = False) -> None:
+def set_role(
+    name: UserName,
+    role: Role,
+    *,
+    project: Annotated[
+        str | None, typer.Option(help="In this project alone, instead of the organisation's role.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Change what a user may do."""
+    if project is not None:
+        route = path("projects", project, "members", name)
+        show(Remote(ClientSettings()).call("PUT", route, {"role": role.value}), as_json=as_json)
+        return
     show(Remote(ClientSettings()).call("PATCH", path("users", name), {"role": role.value}), as_json=as_json)
 
 
@@ -78,7 +91,7 @@ def sign_in(
 def list_tokens(*, as_json: AsJson = False) -> None:
     """List your API tokens."""
     rows = list(Remote(ClientSettings()).rows("/tokens"))
-    show_rows(rows, ["id", "name", "role", "created_at", "expires_at"], as_json=as_json)
+    show_rows(rows, ["id", "name", "role", "scopes", "created_at", "expires_at"], as_json=as_json)
 
 
 @tokens.command("add", epilog="Example: trunkline tokens add nightly --role researcher --days 30")
@@ -86,11 +99,15 @@ def add_token(
     name: Annotated[str, typer.Argument(help="What it is used by.")],
     *,
     role: Annotated[Role | None, typer.Option(help="The most it may do; your role if left out.")] = None,
+    scope: Annotated[
+        list[Permission] | None, typer.Option(help="What it passes on of its role; may be given again.")
+    ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Its life.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an API token; it is shown this once."""
-    body = {"name": name, "role": role.value if role else None, "valid_days": days}
+    scopes = [permission.value for permission in scope] if scope else None
+    body = {"name": name, "role": role.value if role else None, "scopes": scopes, "valid_days": days}
     show(Remote(ClientSettings()).call("POST", "/tokens", body), as_json=as_json)
 
 

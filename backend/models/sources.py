@@ -8,7 +8,7 @@ from backend.models.errors import SourceRefusedError
 from splitlearn.errors import ModelError
 
 FOLDER, HUB = "folder:", "hub:"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}(@[\w./-]{1,128})?")
+_HUB_ID = re.compile(r"[a-z0-9][\w.-]{0,95}/[a-z0-9][\w.-]{0,95}(@[\w./-]{1,128})?", re.ASCII | re.IGNORECASE)
 _WANTED = ("*.safetensors", "*.json", "*.jinja")
 """Never a pickle, never code."""
 
@@ -20,7 +20,8 @@ def check_source(source: str, allowed: Sequence[Path]) -> str:
         SourceRefusedError: It is none, or its folder is not below one that the operator allows.
     """
     if source.startswith(HUB):
-        if _HUB_ID.fullmatch(source.removeprefix(HUB)) is None:
+        hub_id = source.removeprefix(HUB)
+        if _HUB_ID.fullmatch(hub_id) is None or ".." in hub_id:
             raise SourceRefusedError(f"source: {source[:200]!r} is no hub:OWNER/NAME[@REVISION]")
         return source
     if not source.startswith(FOLDER):

@@ -60,6 +60,17 @@ def ignore_reach(_: Absent | Back) -> None:
     """Tell nobody."""
 
 
+async def _refuse_compressed(response: httpx2.Response) -> None:
+    """Refuse what would be unpacked before anybody could count it: a megabyte may hold a gigabyte."""
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        await response.aclose()
+        raise RefusedError(
+            f"{response.url.host} answers compressed ({encoding[:40]!r}), which was not asked for; "
+            "let the proxy before the control plane pass answers on as they are"
+        )
+
+
 class Requests:
     """Sends requests, and waits with growing pauses while nobody answers.
 
@@ -72,7 +83,12 @@ class Requests:
         self.url = url
         self._on_reach = on_reach
         self.http = httpx2.AsyncClient(
-            base_url=url + API_PREFIX, timeout=_TIMEOUT_SECONDS, follow_redirects=False, mounts=UNPROXIED
+            base_url=url + API_PREFIX,
+            headers={"Accept-Encoding": "identity"},
+            timeout=_TIMEOUT_SECONDS,
+            follow_redirects=False,
+            mounts=UNPROXIED,
+            event_hooks={"response": [_refuse_compressed]},
         )
 
     async def close(self) -> None:

@@ -1,4 +1,8 @@
+import gzip
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import httpx2
 import pytest
@@ -92,3 +96,42 @@ class TestAsk:
                 await answering(lambda _: httpx2.Response(200, text="hello")).ask("GET", "/x", TicketAnswer)
 
         run(test())
+
+
+class _Compressing(BaseHTTPRequestHandler):
+    """Answers with what unpacks to far more than was sent."""
+
+    asked_for: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:  # the name is the library's
+        self.asked_for.append(self.headers.get("Accept-Encoding"))
+        body = gzip.compress(b" " * (64 << 20) + b"{}")
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class TestCompressedAnswers:
+    def test_are_not_asked_for_and_refused(self) -> None:
+        server = HTTPServer(("127.0.0.1", 0), _Compressing)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+
+        async def test() -> None:
+            requests = Requests(f"http://127.0.0.1:{server.server_port}")
+            with pytest.raises(RefusedError, match="compressed"):
+                await requests.send("GET", "/x", patience_seconds=5)
+            await requests.close()
+
+        try:
+            run(test())
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+        assert _Compressing.asked_for == ["identity"]

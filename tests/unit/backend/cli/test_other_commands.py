@@ -139,6 +139,19 @@ class TestUsersAndTokens:
         assert (ended.exit_code, ended.out, "rosa" in ended.err) == (12, "", True)
         assert admin("users", "set-role", "rosa", "king").exit_code == 2
 
+    def test_users_have_roles_in_projects(self, admin: Terminal) -> None:
+        admin("users", "add", "rosa", "--role", "researcher")
+        words = ("users", "set-role", "rosa", "auditor", "--project")
+        assert admin(*words, "default", "--json").json["role"] == "auditor"
+        assert "rosa" in admin("users", "list").out
+        ended = admin(*words, "nowhere")
+        assert (ended.exit_code, "'nowhere'" in ended.err) == (12, True)
+
+    def test_tokens_have_scopes(self, admin: Terminal) -> None:
+        made = admin("tokens", "add", "nightly", "--scope", "read", "--scope", "manage", "--json").json
+        assert made["scopes"] == ["manage", "read"]
+        assert admin("tokens", "add", "nightly", "--scope", "fly").exit_code == 2
+
     def test_tokens_are_made_and_revoked(self, admin: Terminal) -> None:
         made = admin("tokens", "add", "nightly", "--role", "auditor", "--days", "3", "--json").json
         admin.patch.setenv("TRUNKLINE_TOKEN", f"  {made['token']}\n")  # as a file gives it
