@@ -1,18 +1,23 @@
 """The schema's version: upgrade, downgrade, and the refusal to work on another one."""
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from backend.db.database import Database
 from splitlearn.errors import StorageError
 
 _BACKEND = Path(__file__).resolve().parents[1]
+DEFAULT_LOCK_SECONDS = 10.0
+_LOCKED = ("lock timeout", "database is locked")  # as PostgreSQL and SQLite say it
 
 
 class SchemaVersionError(StorageError):
@@ -21,22 +26,43 @@ class SchemaVersionError(StorageError):
     code = "schema_version"
 
 
-def upgrade(database: Database, *, revision: str = "head") -> None:
+class SchemaLockedError(StorageError):
+    """Another program held a lock for too long; nothing was changed."""
+
+    code = "schema_locked"
+
+
+def upgrade(
+    database: Database, *, revision: str = "head", lock_seconds: float = DEFAULT_LOCK_SECONDS
+) -> None:
     """Bring the database to a revision, by default this code's newest, in one transaction.
+
+    Two at once exclude each other; the later one finds nothing left to do.
+
+    Args:
+        database: What is brought there.
+        revision: Where to.
+        lock_seconds: How long PostgreSQL may wait for one lock. While it waits for a table, every other
+            program waits behind it. SQLite has one lock, and ``Database`` says how long to wait for it.
 
     Raises:
         SchemaVersionError: It is ahead of this code.
+        SchemaLockedError: A lock was not to be had in that time; nothing has changed.
         StorageError: It cannot be reached.
     """
     found = current_revision(database)
     if found is not None:
         _refuse_unknown(found)
-    _run(database, lambda config: command.upgrade(config, revision))
+    _run(database, lambda config: command.upgrade(config, revision), lock_seconds=lock_seconds)
 
 
-def downgrade(database: Database, *, revision: str) -> None:
-    """Take the database back to a revision; ``base`` removes every table and all data."""
-    _run(database, lambda config: command.downgrade(config, revision))
+def downgrade(database: Database, *, revision: str, lock_seconds: float = DEFAULT_LOCK_SECONDS) -> None:
+    """Take the database back to a revision; ``base`` removes every table and all data.
+
+    Raises:
+        SchemaLockedError: As of :func:`upgrade`.
+    """
+    _run(database, lambda config: command.downgrade(config, revision), lock_seconds=lock_seconds)
 
 
 def check_models(database: Database) -> None:
@@ -45,7 +71,7 @@ def check_models(database: Database) -> None:
     Raises:
         alembic.util.CommandError: Names the differences; write a migration.
     """
-    _run(database, command.check)
+    _run(database, command.check, lock_seconds=DEFAULT_LOCK_SECONDS)
 
 
 def check_schema(database: Database) -> None:
@@ -83,8 +109,8 @@ def current_revision(database: Database) -> str | None:
         StorageError: The database cannot be reached.
     """
     try:
-        with database.engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+        with database.read() as session:  # SQLite's one writer is not waited for
+            return MigrationContext.configure(session.connection()).get_current_revision()
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         raise StorageError(
@@ -106,8 +132,49 @@ def _config() -> Config:
     return config
 
 
-def _run(database: Database, action: Callable[[Config], None]) -> None:
+def _run(database: Database, action: Callable[[Config], None], *, lock_seconds: float) -> None:
     config = _config()
-    with database.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        action(config)
+    config.attributes["lock_seconds"] = lock_seconds
+    try:
+        with _transaction(database) as connection:
+            config.attributes["connection"] = connection
+            action(config)
+    except OperationalError as error:
+        if not any(sign in str(error.orig) for sign in _LOCKED):
+            raise
+        raise SchemaLockedError(
+            "another program keeps the database locked, and nothing was changed; stop the API, end what else "
+            "works on the database (PostgreSQL: SELECT pid, query FROM pg_stat_activity), and try again"
+        ) from error
+
+
+@contextmanager
+def _transaction(database: Database) -> Iterator[Connection]:
+    """One transaction; in SQLite references are checked at its end, for a table is changed by making it anew.
+
+    That is what SQLite itself asks for (lang_altertable, section 7): while it watches references, dropping
+    the old table would first delete its rows, and with them or instead of them those that refer to it.
+    """
+    with database.engine.connect() as connection:
+        if connection.dialect.name != "sqlite":
+            with connection.begin():
+                yield connection
+            return
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.execute("PRAGMA foreign_keys=OFF")  # has no effect inside a transaction
+        try:
+            with connection.begin():
+                yield connection
+                _refuse_dangling(connection)
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON")
+
+
+def _refuse_dangling(connection: Connection) -> None:
+    found = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if found is not None:
+        raise StorageError(
+            f"after this migration a row of {found[0]} would refer to one of {found[2]} that is not there; "
+            "nothing was changed; restore a backup, or report it"
+        )
