@@ -45,6 +45,7 @@ from backend.server import Server
 from backend.tickets.api import router as tickets_router
 from backend.users.api import router as users_router
 from backend.watching.api import router as watching_router
+from backend.watching.logs_api import router as logs_router
 from backend.watching.standing import StandingCollector
 from backend.watching.watch import Watch
 from splitlearn.errors import TrunklineError
@@ -101,6 +102,7 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
         worker_router,
         tickets_router,
         metrics_router,
+        logs_router,
         events_router,
     ):
         _describe_access(router)

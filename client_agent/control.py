@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from splitlearn.control_plane.schemas import ApprovalBody, BlobRef, FinishBody, MetricPoint, SiloLease
+from splitlearn.control_plane.schemas import (
+    ApprovalBody,
+    BlobRef,
+    FinishBody,
+    LogLine,
+    MetricPoint,
+    SiloLease,
+)
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.link import Connect
 from splitlearn.spec import JobSpec
@@ -41,6 +48,9 @@ class JobControl(Protocol):
 
     async def send_metrics(self, points: Sequence[MetricPoint]) -> None:
         """Hand over numbers."""
+
+    async def send_logs(self, lines: Sequence[LogLine]) -> None:
+        """Hand over lines of the log: words and numbers."""
 
     async def download(self, blob: BlobRef, target: Path) -> None:
         """Put a blob into a file, verified."""

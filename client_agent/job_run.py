@@ -34,6 +34,7 @@ from splitlearn.control_plane.errors import (
     RevokedError,
     SupersededError,
 )
+from splitlearn.control_plane.job_log import JobLog
 from splitlearn.control_plane.schemas import ApprovalBody, FinishBody, SiloJob, SiloLease
 from splitlearn.errors import (
     ChannelError,
@@ -90,21 +91,26 @@ class JobRun:
         self._registry, self._folder, self._device = registry, folder, device
         self._on_phase = on_phase
         self._outbox = MetricsOutbox(folder.unsent_metrics, send=control.send_metrics)
+        self._job_log = JobLog(control.send_logs)
 
     async def run(self) -> Ended:
         """Do this silo's part, and say how it came out."""
         sender = asyncio.create_task(self._outbox.run(), name="metrics")
+        telling = asyncio.create_task(self._job_log.run(), name="log")
+        self._job_log.tell("job_began")
         try:
             return await self._run(sender)
         except (JobOverError, RevokedError, SupersededError) as error:
             return Ended(outcome="ended", code=error.code, message=error.message)
         except TrunklineError as error:
             _log.warning("the job fails here: %s", loggable(error))
+            self._job_log.tell("failed", level="error", code=error.code)
             await self._say_failed(error)
             return Ended(outcome="failed", code=error.code, message=error.message)
         finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            for task in (sender, telling):
+                task.cancel()
+            await asyncio.gather(sender, telling, return_exceptions=True)
 
     async def _run(self, sender: "asyncio.Task[None]") -> Ended:
         self._begin("preparing")
@@ -113,6 +119,7 @@ class JobRun:
         except TrunklineError as error:
             return await self._refuse(error)
         _log.info("prepared: %s", prepared.data.report.describe())
+        self._job_log.tell("prepared")
         self._outbox.put(points_of_report(prepared.data.report))
         if self._view.job.approval == _WAITING:
             await self._control.approve(ApprovalBody(decision="approved"))
@@ -121,6 +128,7 @@ class JobRun:
         await self._export(prepared, model)
         await _drained(self._outbox, sender)
         await self._control.finish(FinishBody(outcome="completed"))
+        self._job_log.tell("finished")
         _log.info("finished: the result is in %s", self._folder.result)
         return Ended(outcome="finished", message=str(self._folder.result))
 
@@ -142,6 +150,7 @@ class JobRun:
         if self._view.job.approval != _WAITING:
             raise error
         _log.warning("refused: %s", loggable(error))
+        self._job_log.tell("refused", level="warning", code=error.code)
         # Own people read the whole sentence in the job's record; others, what holds no row and no path.
         reason = f"silo {self._silo!r}: {error.public}"
         await self._control.approve(ApprovalBody(decision="refused", code=error.code, reason=reason))
@@ -175,6 +184,7 @@ class JobRun:
                 over, num_failed = lease.epoch, 0
             except _OF_THE_OTHER_SIDE as error:
                 _log.warning("the attempt under epoch %d failed: %s", lease.epoch, loggable(error))
+                self._job_log.tell("attempt_failed", level="warning", code=error.code, epoch=lease.epoch)
                 if await self._moves_on(lease.epoch):
                     over, num_failed = lease.epoch, 0
                     continue
@@ -200,6 +210,7 @@ class JobRun:
         """Take part under one lease; returns early when the epoch moves."""
         self._begin("training", f"epoch {lease.epoch}")
         _log.info("attached to worker %s under epoch %d", lease.worker, lease.epoch)
+        self._job_log.tell("attached", epoch=lease.epoch)
         attempt = Attempt(
             job_id=self._view.job.id,
             lease=lease,
@@ -210,7 +221,8 @@ class JobRun:
             device=self._device,
         )
         training = asyncio.create_task(
-            take_part(prepared, attempt, folder=self._folder, outbox=self._outbox), name="attempt"
+            take_part(prepared, attempt, folder=self._folder, outbox=self._outbox, job_log=self._job_log),
+            name="attempt",
         )
         moved = asyncio.create_task(self._view.until(partial(_has_moved, epoch=lease.epoch)), name="epoch")
         try:

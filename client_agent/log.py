@@ -4,28 +4,37 @@ What goes in is written by this package and by the library's warnings; an error 
 public sentence only (:func:`loggable`), because its own may quote a label.
 """
 
+import json
 import logging
 import os
 import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Literal
 
 from splitlearn.errors import DataError, StorageError, TrunklineError
 
+LogFormat = Literal["console", "json"]
 LOGGER = "client_agent"
+CORRELATION: ContextVar[str] = ContextVar("correlation", default="")
+"""Id of the request that submitted the job at hand; set once for each job, at the edge."""
+
 MAX_LOG_BYTES = 4 << 20
 LOGS_KEPT = 3
-_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_FORMAT = "%(asctime)s %(levelname)s %(message)s%(correlation)s"
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
 
 
-def log_to(path: Path, *, also_stderr: bool) -> logging.Logger:
+def log_to(path: Path, *, also_stderr: bool, log_format: LogFormat = "console") -> logging.Logger:
     """Send the agent's log to a file, in place of where it went before.
 
     Args:
         path: The file; its older parts lie beside it.
         also_stderr: Show it on standard error, too.
+        log_format: Lines for people, or JSON for a collector.
 
     Raises:
         StorageError: The file cannot be written.
@@ -38,11 +47,39 @@ def log_to(path: Path, *, also_stderr: bool) -> logging.Logger:
     if also_stderr:
         handlers.append(logging.StreamHandler(sys.stderr))
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(_FORMAT, datefmt=_TIME))
+        handler.addFilter(_Correlated())
+        handler.setFormatter(
+            _JsonLines() if log_format == "json" else logging.Formatter(_FORMAT, datefmt=_TIME)
+        )
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     return logger
+
+
+class _Correlated(logging.Filter):
+    """Adds the id of the request that submitted the job which a line is about."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        found = CORRELATION.get()
+        record.correlation_id = found
+        record.correlation = f" [{found}]" if found else ""
+        return True
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object per line, for a collector."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "timestamp": datetime.fromtimestamp(record.created, tz=UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "correlation_id": CORRELATION.get(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps({name: value for name, value in fields.items() if value})
 
 
 def loggable(error: TrunklineError) -> str:

@@ -8,7 +8,14 @@ from splitlearn.control_plane.blobs import fetch_blob
 from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.connecting import gateway_connector
 from splitlearn.control_plane.models import fetch_manifest, fetch_model, manifest_digest
-from splitlearn.control_plane.schemas import ApprovalBody, BlobRef, FinishBody, MetricPoint, SiloLease
+from splitlearn.control_plane.schemas import (
+    ApprovalBody,
+    BlobRef,
+    FinishBody,
+    LogLine,
+    MetricPoint,
+    SiloLease,
+)
 from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.link import Connect
@@ -64,6 +71,10 @@ class PartyControl:
     async def send_metrics(self, points: Sequence[MetricPoint]) -> None:
         """Hand over numbers."""
         await self._client.post_metrics(self._job_id, points)
+
+    async def send_logs(self, lines: Sequence[LogLine]) -> None:
+        """Hand over lines of the log: words and numbers."""
+        await self._client.post_logs(self._job_id, lines)
 
     async def download(self, blob: BlobRef, target: Path) -> None:
         """Put a blob into a file, verified."""

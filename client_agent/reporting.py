@@ -49,6 +49,7 @@ def points_of_progress(progress: Progress) -> list[MetricPoint]:
                 "label_tokens": progress.num_label_tokens,
                 "valid_tokens": progress.num_valid_tokens,
                 "seconds": progress.seconds,
+                "compute_seconds": progress.compute_seconds,
                 "applied": int(progress.applied),
             }
             return _points(progress.round, progress.step, values)

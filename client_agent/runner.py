@@ -13,7 +13,7 @@ import transformers.models.auto.modeling_auto  # noqa: F401 - loaded before the 
 from client_agent.data import DatasetRegistry
 from client_agent.job_run import JobRun
 from client_agent.job_view import JobView
-from client_agent.log import LOGGER, log_to
+from client_agent.log import CORRELATION, LOGGER, log_to
 from client_agent.party_control import PartyControl
 from client_agent.places import AgentFolder
 from client_agent.processes.messages import (
@@ -48,7 +48,7 @@ def run_job(order: Order, channel: socket.socket) -> int:
     torch.set_num_threads(order.threads)
     folder = AgentFolder(order.state_dir).job(order.job_id)
     with folder.held():
-        log_to(folder.log, also_stderr=False)
+        log_to(folder.log, also_stderr=False, log_format=order.log_format)
         asyncio.run(_converse(order, channel))
     return _ENDED_IN_ORDER
 
@@ -58,6 +58,7 @@ async def _converse(order: Order, channel: socket.socket) -> None:
     first = ToJob.validate_json(await reader.readline())
     if not isinstance(first, Update):
         return  # it was not wanted any more before it began
+    CORRELATION.set(first.job.correlation_id)
     view = JobView(first.job)
     work = asyncio.create_task(_work(order, view, writer), name="job")
     listening = asyncio.create_task(_listen(reader, view, work), name="supervisor")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from client_agent.announcing import Announcer
 from client_agent.data import DatasetRegistry
 from client_agent.job_keeper import JobKeeper
-from client_agent.log import LOGGER, loggable
+from client_agent.log import CORRELATION, LOGGER, LogFormat, loggable
 from client_agent.places import AgentFolder
 from client_agent.processes.forkery import Forkery
 from client_agent.processes.job_process import JobProcess
@@ -44,6 +44,7 @@ class Supervisor:
         forkery: Makes processes.
         threads: Threads of each job's process.
         device: Where silo blocks are computed: ``auto``, ``cpu``, ``cuda``.
+        log_format: Of the jobs' logs.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class Supervisor:
         forkery: Forkery,
         threads: int,
         device: str,
+        log_format: LogFormat = "console",
     ) -> None:
+        self._log_format = log_format
         self._folder, self._state, self._client, self._forkery = folder, state, client, forkery
         self._threads, self._device = threads, device
         self._silo = state.enrolled().name
@@ -134,7 +137,11 @@ class Supervisor:
 
     async def _take(self, jobs: tuple[SiloJob, ...]) -> None:
         for job in jobs:
-            await self._take_one(job)
+            said_before = CORRELATION.set(job.correlation_id)  # tasks that begin here keep it
+            try:
+                await self._take_one(job)
+            finally:
+                CORRELATION.reset(said_before)
         gone = self._keepers.keys() - {job.id for job in jobs}
         await asyncio.gather(*(self._drop(job_id) for job_id in gone))
         self._ended_at = {key: epoch for key, epoch in self._ended_at.items() if key not in gone}
@@ -184,6 +191,7 @@ class Supervisor:
             boot_id=self._client.session.boot_id,
             threads=self._threads,
             device=self._device,
+            log_format=self._log_format,
         )
         return await self._forkery.fork(order)
 

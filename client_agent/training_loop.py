@@ -1,8 +1,11 @@
 """One attempt to take part in a job: under one lease, until the trunk ends the job or the epoch moves."""
 
 import asyncio
+import logging
+import math
 import resource
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,21 +14,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from client_agent.log import LOGGER
 from client_agent.places import JobFolder
 from client_agent.preparation import Prepared
 from client_agent.reporting import MetricsOutbox, points_of_progress, points_of_round
 from client_agent.traffic_record import Crossed, TrafficRecord
 from splitlearn.channel import Terms
+from splitlearn.control_plane.job_log import STEP_SECONDS, JobLog
 from splitlearn.control_plane.schemas import SiloLease
 from splitlearn.exchange import Exchange
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.link import Connect
-from splitlearn.parties import ComputeThread, Progress, SiloParty, TurnStarted
+from splitlearn.parties import ComputeThread, Progress, SiloParty, StepDone, TurnStarted
 from splitlearn.partition import SiloBlocks, load_silo_blocks, segment_state
 from splitlearn.protocol import SiloProtocol
 from splitlearn.tasks import BatchPlan, EvaluationPlan
 from splitlearn.training import CheckpointStore, SiloTrainer
 from splitlearn.wire import Codec
+
+_log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Attempt:
 
 
 async def take_part(
-    prepared: Prepared, attempt: Attempt, *, folder: JobFolder, outbox: MetricsOutbox
+    prepared: Prepared, attempt: Attempt, *, folder: JobFolder, outbox: MetricsOutbox, job_log: JobLog
 ) -> None:
     """Load the silo's blocks and train until the trunk ends the job; the last round's state is on disk then.
 
@@ -64,7 +71,7 @@ async def take_part(
         blocks = await compute(load_blocks, prepared, attempt.device)
         trainer = await compute(_trainer, prepared, blocks)
         exchange = await stack.enter_async_context(_exchange(prepared, attempt))
-        rounds = _Rounds(folder, exchange, outbox)
+        rounds = _Rounds(folder, exchange, outbox, job_log)
         party = SiloParty(
             spec=spec,
             silo=silo,
@@ -158,7 +165,8 @@ class SiloCheckpoints(CheckpointStore):
 class _Rounds:
     """Reports what the party tells, and each round's totals when its checkpoint is on disk."""
 
-    def __init__(self, folder: JobFolder, exchange: Exchange, outbox: MetricsOutbox) -> None:
+    def __init__(self, folder: JobFolder, exchange: Exchange, outbox: MetricsOutbox, job_log: JobLog) -> None:
+        self._job_log, self._told_at = job_log, -math.inf
         self._path, self._exchange, self._outbox = folder.traffic, exchange, outbox
         self._loop = asyncio.get_running_loop()
         self._record = TrafficRecord.read(folder.traffic)
@@ -167,7 +175,24 @@ class _Rounds:
     def __call__(self, progress: Progress) -> None:
         if isinstance(progress, TurnStarted) and self._before is None:
             self._before = self._record.before(progress.round)
+        if isinstance(progress, StepDone):
+            self._tell(progress)
         self._outbox.put(points_of_progress(progress))
+
+    def _tell(self, done: StepDone) -> None:
+        """Log a step, unless one was logged a moment ago."""
+        now = time.monotonic()
+        if now - self._told_at < STEP_SECONDS:
+            return
+        self._told_at = now
+        _log.info(
+            "step %d of round %d took %.3f s, %.3f s of them computing here",
+            done.step,
+            done.round,
+            done.seconds,
+            done.compute_seconds,
+        )
+        self._job_log.tell("step", round_number=done.round, step=done.step, seconds=done.seconds)
 
     def saved(self, round_number: int) -> None:
         """Note the totals, and hand them to the outbox in the loop's thread."""
@@ -175,6 +200,8 @@ class _Rounds:
         total = self._before.plus(Crossed.of(self._exchange))
         self._record = self._record.with_round(round_number, total)
         self._record.write(self._path)
+        self._job_log.tell("round_saved", round_number=round_number)
+        _log.info("the checkpoint of round %d is on disk", round_number)
         values = {**total.model_dump(), "peak_memory_bytes": peak_memory_bytes()}
         self._loop.call_soon_threadsafe(self._outbox.put, points_of_round(round_number, values))
 

@@ -13,6 +13,7 @@ import torch
 
 from splitlearn.channel import Terms
 from splitlearn.control_plane.connecting import gateway_connector
+from splitlearn.control_plane.job_log import JobLog
 from splitlearn.control_plane.models import fetch_manifest, fetch_model, manifest_digest
 from splitlearn.control_plane.schemas import LeaseAnswer
 from splitlearn.control_plane.state_folder import StateFolder
@@ -32,6 +33,7 @@ from worker.memory import Demand, explain_out_of_memory, is_out_of_memory, refus
 from worker.orders import Order, Orders
 from worker.reporting import RoundReporter
 from worker.trunk_cache import TrunkCache
+from worker.watch import WorkerWatch
 
 _log = structlog.get_logger("worker.trunk")
 OnReached = Callable[[int, int], None]
@@ -46,12 +48,14 @@ class Station:
         state: The worker's folder.
         device: Where trunks are computed.
         trunks: The trunk that is loaded.
+        watch: Counts what is done.
     """
 
     home: Home
     state: StateFolder
     device: torch.device
     trunks: TrunkCache
+    watch: WorkerWatch
 
     @property
     def models(self) -> Path:
@@ -86,11 +90,19 @@ class Attempt:
         lease: Epoch and specification.
         orders: Obeyed; an immediate one within seconds.
         on_reached: Told of the round under way (0 before the first) and the global step.
+        job_log: Told what people with the job may know.
     """
 
     def __init__(
-        self, station: Station, lease: LeaseAnswer, orders: Orders, *, on_reached: OnReached
+        self,
+        station: Station,
+        lease: LeaseAnswer,
+        orders: Orders,
+        *,
+        on_reached: OnReached,
+        job_log: JobLog,
     ) -> None:
+        self._job_log = job_log
         self._station, self._lease, self._orders = station, lease, orders
         self._on_reached = on_reached
         self._last_round = 0 if lease.checkpoint is None else lease.checkpoint.round
@@ -145,6 +157,7 @@ class Attempt:
             }
             party = self._party(spec, trainer, exchanges, compute, checkpoints)
             self._reached(spec, checkpoints.last_round() + 1, 0)
+            self._job_log.tell("trunk_hosted", round_number=checkpoints.last_round(), epoch=self._lease.epoch)
             _log.info("trunk_hosted", after_round=checkpoints.last_round(), silos=len(spec.silos))
             try:
                 await party.run()
@@ -216,6 +229,9 @@ class Attempt:
             lease,
             station.device,
             on_reached=lambda round_number, steps: self._reached(spec, round_number, steps),
+            watch=station.watch,
+            job_log=self._job_log,
+            count_bytes=lambda: sum(exchange.traffic.total_bytes for exchange in exchanges.values()),
         )
         return TrunkParty(
             spec=spec,

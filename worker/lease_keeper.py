@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -29,9 +29,18 @@ class LeaseKeeper:
         home: The control plane's thread.
         lease: What is kept.
         orders: Told what the control plane wants.
+        on_confirmed: Told whenever the lease was confirmed.
     """
 
-    def __init__(self, home: Home, lease: LeaseAnswer, orders: Orders) -> None:
+    def __init__(
+        self,
+        home: Home,
+        lease: LeaseAnswer,
+        orders: Orders,
+        *,
+        on_confirmed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_confirmed = on_confirmed
         self._home, self._lease, self._orders = home, lease, orders
         self._round = self._step = 0
         self._epoch = lease.epoch
@@ -89,6 +98,7 @@ class LeaseKeeper:
 
     def _confirmed(self, answer: RenewAnswer) -> None:
         self._confirmed_at = time.monotonic()
+        self._on_confirmed()
         found = order_of(answer, epoch=self._lease.epoch)
         self._epoch = max(self._epoch, found.epoch)
         self._orders.give(found.order)

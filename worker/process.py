@@ -19,6 +19,7 @@ from splitlearn.control_plane.session import Session
 from splitlearn.control_plane.state_folder import Membership, StateFolder
 from splitlearn.errors import TrunklineError
 from splitlearn.identity import CertificateKind
+from splitlearn.watching import Status, WatchListener
 from worker.attempt import Station
 from worker.celery_app import make_app
 from worker.devices import choose_device, describe_capabilities
@@ -28,6 +29,7 @@ from worker.settings import Settings
 from worker.speed import measure_trunk_tokens_per_second
 from worker.trunk_cache import TrunkCache
 from worker.trunk_host import TrunkHost
+from worker.watch import WorkerWatch
 
 _FIRST_RESTART_SECONDS = 0.5
 _MAX_RESTART_SECONDS = 10.0
@@ -61,17 +63,41 @@ def _join(settings: Settings, state: StateFolder) -> Membership:
 
 def _serve(settings: Settings, state: StateFolder, membership: Membership, device: torch.device) -> None:
     ending = _Ending(settings.drain_seconds)
-    with ending.signals(), Home(lambda: Session(state, on_reach=_say_reach), on_end=ending.end_with) as home:
-        host = TrunkHost(Station(home, state, device, TrunkCache(device)))
+    url = settings.broker_url.get_secret_value() if settings.broker_url else None
+    watch = WorkerWatch(broker_url=url, broker_dir=settings.broker_dir)
+
+    def reach(change: Absent | Back) -> None:
+        _say_reach(change)
+        watch.reach(change)
+
+    with (
+        ending.signals(),
+        _listening(settings, watch),
+        Home(lambda: Session(state, on_reach=reach), on_end=ending.end_with) as home,
+    ):
+        watch.logged_in()
+        host = TrunkHost(Station(home, state, device, TrunkCache(device), watch))
         ending.attach(host)
         _report(settings, home, device)
-        url = settings.broker_url.get_secret_value() if settings.broker_url else None
         app = make_app(broker_url=url, broker_dir=settings.broker_dir, worker=membership.name, host=host.host)
         app.set_current()  # Celery looks a task up in the current application, not in the one that got it
         _log.info("worker_ready", device=str(device), control_plane=membership.url)
         _take_tasks(app, membership.name, ending)
         _log.info("worker_stopped")
     ending.raise_refusal()
+
+
+@contextmanager
+def _listening(settings: Settings, watch: WorkerWatch) -> Iterator[None]:
+    """Answer about health and numbers, where a port is set for that."""
+    if settings.watch_port is None:
+        yield
+        return
+    token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
+    status = Status(not_ready=watch.not_ready, metrics=watch.to_text)
+    with WatchListener(status, host=settings.watch_host, port=settings.watch_port, token=token) as listener:
+        _log.info("watch_listening", host=settings.watch_host, port=listener.port)
+        yield
 
 
 def _report(settings: Settings, home: Home, device: torch.device) -> None:

@@ -19,6 +19,10 @@ class Settings(BaseSettings):
         log_format: Lines for people, or JSON for a collector.
         broker_url: ``redis://...``; None for the folder.
         broker_dir: Folder of the embedded broker: the control plane's ``<state_dir>/broker``.
+        watch_port: Where ``/healthz``, ``/readyz`` and ``/metrics`` are answered; None: nowhere; 0 takes a
+            free port, which the log names.
+        watch_host: On this address.
+        metrics_token: What Prometheus shows to read ``/metrics``; None: only this machine may.
         measure: Whether the trunk's speed is measured at the start.
     """
 
@@ -37,4 +41,7 @@ class Settings(BaseSettings):
         default_factory=lambda: Path.home() / ".trunkline" / "broker",
         validation_alias="TRUNKLINE_BROKER_DIR",
     )
+    watch_port: int | None = Field(default=None, ge=0, le=65535)
+    watch_host: str = "127.0.0.1"
+    metrics_token: SecretStr | None = None
     measure: bool = True

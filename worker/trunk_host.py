@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from splitlearn.control_plane.errors import JobOverError, LeaseLostError, NotFoundError
+from splitlearn.control_plane.job_log import JobLog
 from splitlearn.control_plane.schemas import DispatchBody, LeaseAnswer, Reason, ReleaseBody
 from splitlearn.errors import TrainingError, TrunklineError
 from worker.attempt import Attempt, Hosted, Station
@@ -55,7 +56,9 @@ class TrunkHost:
         Raises:
             SupersededError, RevokedError: This process may speak for the worker no more.
         """
-        with structlog.contextvars.bound_contextvars(job=dispatch.job, replica=dispatch.replica):
+        with structlog.contextvars.bound_contextvars(
+            job=dispatch.job, replica=dispatch.replica, correlation_id=dispatch.correlation_id
+        ):
             asyncio.run(self._host(dispatch))
 
     async def _host(self, dispatch: DispatchBody) -> None:
@@ -79,20 +82,32 @@ class TrunkHost:
     async def _under(self, lease: LeaseAnswer) -> _Next:
         """Make one attempt under a lease, and give the lease back where it is not to go on."""
         orders = Orders()
-        keeper = LeaseKeeper(self._station.home, lease, orders)
+        home, watch = self._station.home, self._station.watch
+        keeper = LeaseKeeper(home, lease, orders, on_confirmed=watch.confirmed)
+        job_log = JobLog(lambda lines: home.client.post_logs(lease.job, lines))
+        telling = home.start(job_log.run())
+        job_log.tell("lease_taken", epoch=lease.epoch)
+        watch.began()
+        end = "failed"
         self._obey(orders)
         try:
             async with keeper.keeping():
                 try:
-                    hosted = await self._attempt(lease, orders, keeper)
+                    hosted = await self._attempt(lease, orders, keeper, job_log)
+                    end = hosted.order.name.lower()
+                    job_log.tell("attempt_ended", code=end, round_number=hosted.last_round)
                     return await self._conclude(lease, hosted, keeper)
                 except TrunklineError as error:
+                    job_log.tell("attempt_failed", level="warning", code=error.code, epoch=lease.epoch)
                     return await self._failed(lease, error, keeper)
                 except Exception as error:  # noqa: BLE001 - the job must learn of a bug, too
                     _log.exception("attempt_broken")
+                    job_log.tell("attempt_broken", level="error", epoch=lease.epoch)
                     return await self._failed(lease, _bug(error), keeper)
         finally:
             self._obey(None)
+            watch.ended(end)
+            telling.cancel()
 
     def _obey(self, orders: Orders | None) -> None:
         with self._lock:
@@ -100,11 +115,13 @@ class TrunkHost:
         if orders is not None:
             orders.give(standing)
 
-    async def _attempt(self, lease: LeaseAnswer, orders: Orders, keeper: LeaseKeeper) -> Hosted:
+    async def _attempt(
+        self, lease: LeaseAnswer, orders: Orders, keeper: LeaseKeeper, job_log: JobLog
+    ) -> Hosted:
         def reached(round_number: int, step: int) -> None:
             keeper.reached(round_number=round_number, step=step)
 
-        attempt = Attempt(self._station, lease, orders, on_reached=reached)
+        attempt = Attempt(self._station, lease, orders, on_reached=reached, job_log=job_log)
         try:
             return await attempt.run()
         except TrunklineError as error:

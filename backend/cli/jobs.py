@@ -22,7 +22,9 @@ Job = Annotated[str, typer.Argument(help="The job's id.")]
 Project = Annotated[str, typer.Option(help="The project that the job belongs to.")]
 SpecFile = Annotated[str, typer.Argument(help="A file with the specification in JSON; - for standard input.")]
 _COLUMNS = ["id", "name", "state", "reason", "submitted_by", "created_at"]
+_LOG_COLUMNS = ["at", "party", "level", "event", "code", "epoch", "round", "step", "seconds"]
 _ENDED = {"completed": 0, "failed": 11, "cancelled": REFUSED_EXIT_CODE}
+_ALL = "all"
 _PAUSE_SECONDS = 0.2
 _STANDARD_INPUT = "-"
 
@@ -91,9 +93,22 @@ def watch(job: Job, *, as_json: AsJson = False) -> None:
     _follow(job, as_json=as_json)
 
 
-@app.command("logs", epilog="Example: trunkline jobs logs ID")
-def logs(job: Job, *, as_json: AsJson = False) -> None:
-    """Print what has happened in a job so far."""
+@app.command("logs", epilog="Example: trunkline jobs logs ID --party silo:north")
+def logs(
+    job: Job,
+    *,
+    party: Annotated[
+        str | None,
+        typer.Option(help="What this party told: silo:NAME, worker:NAME, or all. Default: the job's events."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what has happened in a job so far, or what its parties told of their part in it."""
+    if party is not None:
+        query = "" if party == _ALL else f"?{urlencode({'party': party})}"
+        rows = list(_remote().rows(path("jobs", job, "logs") + query))
+        show_rows(rows, _LOG_COLUMNS, as_json=as_json)
+        return
     for event in _remote().events(f"{path('jobs', job, 'events')}?follow=false"):
         _print_event(event, as_json=as_json)
 

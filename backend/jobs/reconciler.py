@@ -149,7 +149,7 @@ def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[st
         case Dispatch():
             lease = find_lease(session, job.id)
             assert lease is not None
-            return worker_of(session, lease).name, _body(lease)
+            return worker_of(session, lease).name, _body(job, lease)
         case Explain():
             explain(job, action.why, now=now)
     return None
@@ -174,11 +174,16 @@ def _assign(
     emit(session, job.project_id, EventKind.LEASE_GRANTED, body=told, now=now, job_id=job.id)
     why = Why("leased", name, "was given the trunk", f"epoch {lease.epoch}", "it loads the trunk, silos join")
     move(session, job, JobState.PREPARING, why, now=now)
-    return name, _body(lease)
+    return name, _body(job, lease)
 
 
-def _body(lease: Lease) -> DispatchBody:
-    return DispatchBody(job=str(lease.job_id), replica=lease.replica, epoch=lease.epoch)
+def _body(job: Job, lease: Lease) -> DispatchBody:
+    return DispatchBody(
+        job=str(lease.job_id),
+        replica=lease.replica,
+        epoch=lease.epoch,
+        correlation_id=job.correlation_id,
+    )
 
 
 def _note_dispatch(session: Session, job_id: uuid.UUID, epoch: int, *, now: datetime) -> None:

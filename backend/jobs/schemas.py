@@ -83,6 +83,7 @@ class JobAnswer(Answer):
     desired: Desired
     reason: ReasonAnswer
     submitted_by: str
+    correlation_id: str = ""
     parent_id: uuid.UUID | None
     created_at: datetime
     updated_at: datetime

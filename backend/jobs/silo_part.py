@@ -154,6 +154,7 @@ def _describe(session: Session, settings: Settings, job: Job, part: JobSilo) -> 
         if is_hosted and lease is not None
         else None,
         result=BlobRef(digest=result.digest.hex(), num_bytes=result.num_bytes) if result else None,
+        correlation_id=job.correlation_id,
     )
 
 

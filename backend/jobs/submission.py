@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -36,6 +37,7 @@ from backend.jobs.errors import (
     UnservedSpecError,
 )
 from backend.jobs.moves import Why, move
+from backend.log import current_request_id
 from backend.organizations.repository import find_project
 from splitlearn.errors import IdentityError, ModelError, SpecError, UnservedError
 from splitlearn.identity import Identity, sign_spec
@@ -44,6 +46,7 @@ from splitlearn.spec import JobSpec, SiloSpec
 
 ANY_TASK = "any"
 _SEPARATOR = "@sha256:"
+_log = structlog.get_logger("backend.jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,7 @@ def _add(session: Session, checked: Checked, project: Project, asked: Submission
         reason_where="API",
         reason_next="silos are asked",
         submitted_by=asked.actor.name,
+        correlation_id=current_request_id(),
         created_at=now,
         updated_at=now,
         state_since=now,
@@ -192,6 +196,7 @@ def _add(session: Session, checked: Checked, project: Project, asked: Submission
     session.add(job)
     session.flush()
     details = {"name": job.name, "silos": [silo.name for silo in checked.spec.silos]}
+    _log.info("job_submitted", job=str(job.id), name=job.name, correlation_id=job.correlation_id)
     emit(session, project.id, EventKind.JOB_SUBMITTED, body=details, now=now, job_id=job.id)
     record(
         session,

@@ -24,6 +24,7 @@ def show(job: Job) -> JobAnswer:
         desired=job.desired,
         reason=_reason(job),
         submitted_by=job.submitted_by,
+        correlation_id=job.correlation_id,
         parent_id=job.parent_id,
         created_at=job.created_at,
         updated_at=job.updated_at,

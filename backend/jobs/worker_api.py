@@ -14,6 +14,7 @@ from backend.jobs.errors import LeaseLostError, NoSuchRoundError, RoundCommitted
 from backend.jobs.hosting import Holder
 from backend.parties.errors import SessionEndedError
 from backend.server import ServerDep
+from backend.watching.api import WatchDep
 from splitlearn.control_plane.schemas import (
     CapabilitiesBody,
     CommitBody,
@@ -69,8 +70,13 @@ def renew_lease(
         *_PARTY, LeaseLostError, NoSuchRoundError, RoundCommittedError, UnknownBlobError, QuotaError
     ),
 )
-def commit_round(
-    server: ServerDep, caller: WorkerParty, job_id: uuid.UUID, replica: Replica, body: CommitBody
+def commit_round(  # noqa: PLR0917 - FastAPI calls it by name
+    server: ServerDep,
+    watch: WatchDep,
+    caller: WorkerParty,
+    job_id: uuid.UUID,
+    replica: Replica,
+    body: CommitBody,
 ) -> None:
     """Commit a round whose checkpoint is in the store."""
     with server.database.write() as session:
@@ -82,6 +88,7 @@ def commit_round(
             body,
             now=server.now(),
         )
+    watch.round_committed(body.seconds)
 
 
 @router.post(

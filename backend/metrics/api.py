@@ -17,6 +17,8 @@ from backend.metrics import service
 from backend.parties.errors import SessionEndedError
 from backend.schemas import MAX_NUMBER, Answer, Page
 from backend.server import ServerDep
+from backend.watching import steps
+from backend.watching.api import WatchDep
 from splitlearn.control_plane.schemas import MAX_METRICS, MetricsBody
 
 router = APIRouter(tags=["metrics"])
@@ -38,14 +40,19 @@ class MetricAnswer(Answer):
     status_code=status.HTTP_204_NO_CONTENT,
     responses=documented(*SIGNED_IN, SessionEndedError, UnknownJobError),
 )
-def send_metrics(server: ServerDep, caller: Party, body: MetricsBody) -> None:
+def send_metrics(server: ServerDep, watch: WatchDep, caller: Party, body: MetricsBody) -> None:
     """Send your own numbers; sending them again replaces them."""
     job_id = uuid.UUID(body.job)
     with server.database.write(quietly=True) as session:
-        if not _takes_part(session, caller, job_id):
+        if not takes_part(session, caller, job_id):
             raise UnknownJobError(f"{caller.name!r} has no part in a job {body.job}")
         party = f"{caller.kind.value}:{caller.name}"
-        service.keep(session, job_id, party, body.metrics, now=server.now())
+        now = server.now()
+        service.keep(session, job_id, party, body.metrics, now=now)
+        wires = steps.split(session, job_id, caller, body.metrics, now=now)
+    steps.count(watch, caller, body.metrics)
+    for seconds in wires:
+        watch.step_parts.labels("wire").observe(seconds)
 
 
 @router.get("/jobs/{job_id}/metrics", responses=documented(*SIGNED_IN, UnknownJobError))
@@ -68,7 +75,8 @@ def list_metrics(  # noqa: PLR0917 - FastAPI calls it by name
         )
 
 
-def _takes_part(session: Session, caller: PartyCaller, job_id: uuid.UUID) -> bool:
+def takes_part(session: Session, caller: PartyCaller, job_id: uuid.UUID) -> bool:
+    """Tell whether a party has a part in a job: a silo of its roster, or the worker of a lease on it."""
     if caller.kind is PartyKind.SILO:
         return session.get(JobSilo, (job_id, caller.party_id)) is not None
     query = select(Lease.job_id).where(Lease.job_id == job_id, Lease.worker_id == caller.party_id).limit(1)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from client_agent.cli.options import DEFAULT_STATE_DIR, StateDir, resolved
-from client_agent.log import LOGGER, log_to
+from client_agent.log import LOGGER, LogFormat, log_to
 from client_agent.places import AgentFolder
 from client_agent.processes.forkery import Forkery
 from client_agent.supervisor import Supervisor
@@ -41,6 +41,10 @@ def run(
             help="Where this silo's layers are computed: auto, cpu, cuda, cuda:1.",
         ),
     ] = "auto",
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar="TRUNKLINE_AGENT_LOG_FORMAT", help="Lines for people, or JSON for a collector."),
+    ] = "console",
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Stay up and take part in jobs. Ctrl-C or SIGTERM ends in order; the jobs wait for the next start."""
@@ -48,16 +52,22 @@ def run(
     state = StateFolder(folder.path)
     state.enrolled()
     with state.locked():
-        log_to(folder.log, also_stderr=True)
-        signum = asyncio.run(_serve(folder, state, threads=threads or _num_cores(), device=device))
+        log_to(folder.log, also_stderr=True, log_format=log_format)
+        signum = asyncio.run(
+            _serve(folder, state, threads=threads or _num_cores(), device=device, log_format=log_format)
+        )
     raise typer.Exit(INTERRUPTED if signum == signal.SIGINT else OK)
 
 
-async def _serve(folder: AgentFolder, state: StateFolder, *, threads: int, device: str) -> int:
+async def _serve(
+    folder: AgentFolder, state: StateFolder, *, threads: int, device: str, log_format: LogFormat
+) -> int:
     """Serve until a signal comes; return it."""
     stopped = asyncio.get_running_loop().create_future()
     _listen_to_signals(stopped)
-    serving = asyncio.create_task(_supervise(folder, state, threads=threads, device=device))
+    serving = asyncio.create_task(
+        _supervise(folder, state, threads=threads, device=device, log_format=log_format)
+    )
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not stopped.done():
         serving.result()  # it ends by an error only
@@ -68,7 +78,9 @@ async def _serve(folder: AgentFolder, state: StateFolder, *, threads: int, devic
     return signum
 
 
-async def _supervise(folder: AgentFolder, state: StateFolder, *, threads: int, device: str) -> None:
+async def _supervise(
+    folder: AgentFolder, state: StateFolder, *, threads: int, device: str, log_format: LogFormat
+) -> None:
     forkery = Forkery(environment=os.environ, log_path=folder.forker_log)  # noqa: TID251 - an entry point
     try:
         await forkery.start()  # it loads while we log in
@@ -81,6 +93,7 @@ async def _supervise(folder: AgentFolder, state: StateFolder, *, threads: int, d
                 forkery=forkery,
                 threads=threads,
                 device=device,
+                log_format=log_format,
             )
             await supervisor.run()
     finally:

@@ -27,6 +27,7 @@ class Order(_Message):
     boot_id: ProcessId
     threads: int = Field(ge=1)
     device: str
+    log_format: Literal["console", "json"] = "console"
 
 
 class Forked(_Message):

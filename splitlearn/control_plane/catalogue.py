@@ -16,6 +16,8 @@ from splitlearn.control_plane.schemas import (
     DatasetAnnouncement,
     DatasetsBody,
     FinishBody,
+    LogLine,
+    LogsBody,
     MetricPoint,
     MetricsBody,
     TicketBody,
@@ -79,6 +81,17 @@ SAID: Mapping[type[BaseModel], Mapping[str, tuple[str, str]]] = {
         "step": ("the global step; -1 for a number of the round", "progress; how long a step takes"),
         "value": ("a number, see below", "see below"),
     },
+    LogsBody: {"job": ("the job", "nothing more"), "lines": ("events, each as below", "progress")},
+    LogLine: {
+        "at": ("the silo's clock", "when something happened there"),
+        "level": ("info, warning or error", "nothing more"),
+        "event": ("one word of the list below", "progress"),
+        "code": ("one word: the kind of an error", "what failed; no sentence, no path, no row"),
+        "round": ("the round", "progress"),
+        "step": ("the global step", "progress"),
+        "epoch": ("of the lease", "nothing more"),
+        "seconds": ("how long it took", "the machine's speed"),
+    },
     FinishBody: {
         "outcome": ("how the silo's part came out", "nothing more"),
         "code": ("one word", "nothing more"),
@@ -101,6 +114,7 @@ SILO_METRICS: Mapping[str, tuple[str, str]] = {
     "label_tokens": ("tokens of a step that the loss is taken on", "how long a batch's answers are"),
     "valid_tokens": ("tokens of a step", "how long a batch's rows are"),
     "seconds": ("of a step", "the machine's speed"),
+    "compute_seconds": ("of these, spent computing at the silo", "the machine's speed"),
     "applied": ("whether the step was applied", "whether a gradient was finite"),
     "eval_loss": ("mean loss on the held-out rows", "how well the model knows them"),
     "eval_tokens": ("tokens of the held-out rows that count", "size"),
@@ -111,6 +125,19 @@ SILO_METRICS: Mapping[str, tuple[str, str]] = {
     "peak_memory_bytes": ("largest resident memory of the job's process", "the machine"),
 }
 """Every number that an agent sends, by its name."""
+
+SILO_EVENTS: Mapping[str, str] = {
+    "job_began": "the job's process began",
+    "prepared": "model and rows are ready",
+    "refused": "the silo refuses the job",
+    "attached": "the silo joins the trunk under an epoch",
+    "attempt_failed": "the conversation with the trunk ended early",
+    "step": "a training step, at most one line every 10 seconds",
+    "round_saved": "the silo's checkpoint of a round is on disk",
+    "finished": "the silo has its result",
+    "failed": "the silo cannot go on",
+}
+"""Every event that an agent tells of, by its word."""
 
 _HEAD = "|---|---|---|"
 
@@ -127,6 +154,8 @@ def catalogue() -> str:
         parts.append("")
     parts.append(f"## Numbers\n\n| name | what it is | what it may reveal |\n{_HEAD}")
     parts += [_row(name, meaning) for name, meaning in SILO_METRICS.items()]
+    parts.append("\n## Events\n\n| word | what it says |\n|---|---|")
+    parts += [f"| `{word}` | {meaning} |" for word, meaning in SILO_EVENTS.items()]
     return "\n".join(parts) + "\n"
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from splitlearn.control_plane.errors import RefusedError
 from splitlearn.control_plane.requests import Requests
 from splitlearn.control_plane.schemas import (
+    MAX_LOG_LINES,
     MAX_METRICS,
     Answer,
     ApprovalBody,
@@ -18,6 +19,8 @@ from splitlearn.control_plane.schemas import (
     DatasetsBody,
     FinishBody,
     LeaseAnswer,
+    LogLine,
+    LogsBody,
     MetricPoint,
     MetricsBody,
     ReleaseBody,
@@ -152,6 +155,14 @@ class PartyClient:
         for start in range(0, len(points), MAX_METRICS):
             body = MetricsBody(job=job, metrics=tuple(points[start : start + MAX_METRICS]))
             await self._tell("POST", "/metrics", body, patience_seconds=patience_seconds)
+
+    async def post_logs(
+        self, job: str, lines: Sequence[LogLine], *, patience_seconds: float | None = None
+    ) -> None:
+        """Tell what happened here; sending a line again changes nothing."""
+        for start in range(0, len(lines), MAX_LOG_LINES):
+            body = LogsBody(job=job, lines=tuple(lines[start : start + MAX_LOG_LINES]))
+            await self._tell("POST", "/logs", body, patience_seconds=patience_seconds)
 
     async def manifest(self, digest: str) -> bytes:
         """Return the manifest of a registered model, as it is; check its digest."""

@@ -7,12 +7,14 @@ refused; an answer may grow fields, which an older party ignores.
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from splitlearn.spec import Name
 
 MAX_ANNOUNCED_DATASETS = 1000
 MAX_METRICS = 1000
+MAX_LOG_LINES = 100
+"""Most lines of a log in one request."""
 MAX_WAIT_SECONDS = 25.0
 """How long an answer may be held back: below the half minute after which proxies and clients give up."""
 """Most metrics of one request."""
@@ -28,6 +30,9 @@ ProcessId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 """A job's UUID; it is also the ``job`` of tickets, terms and envelopes."""
+
+CorrelationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
+"""The id of the request that submitted a job; it stands in every log line about it. Empty: unknown."""
 
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Epoch = Annotated[int, Field(ge=1, lt=1 << 32)]
@@ -102,6 +107,7 @@ class SiloJob(Answer):
         max_resume_round: Highest round that may be resumed from; None for any.
         lease: Set while a worker hosts the trunk.
         result: The trunk's trained tensors; set from ``finishing`` on.
+        correlation_id: Stands in every line of the log about the job.
     """
 
     id: JobId
@@ -114,6 +120,7 @@ class SiloJob(Answer):
     max_resume_round: int | None = None
     lease: SiloLease | None = None
     result: BlobRef | None = None
+    correlation_id: CorrelationId = ""
 
 
 class SiloJobsAnswer(Answer):
@@ -312,9 +319,39 @@ class MetricsBody(Body):
     metrics: tuple[MetricPoint, ...] = Field(min_length=1, max_length=MAX_METRICS)
 
 
+class LogLine(Body):
+    """One event of a party's part in a job. It has no place for a text: a word, a code, and numbers.
+
+    Attributes:
+        at: By the party's clock.
+        code: Of the error, where there was one.
+    """
+
+    at: AwareDatetime
+    level: Literal["info", "warning", "error"]
+    event: Word
+    code: Word | Literal[""] = ""
+    round: int | None = Field(default=None, ge=0, lt=1 << 31)
+    step: int | None = Field(default=None, ge=0, lt=1 << 31)
+    epoch: Epoch | None = None
+    seconds: float | None = Field(default=None, ge=0)
+
+
+class LogsBody(Body):
+    """``POST /logs``: what happened at a party, in order; sending a line again changes nothing."""
+
+    job: JobId
+    lines: tuple[LogLine, ...] = Field(min_length=1, max_length=MAX_LOG_LINES)
+
+
 class DispatchBody(Body):
-    """The arguments of the Celery task ``trunkline.host_trunk``: a hint; the lease decides."""
+    """The arguments of the Celery task ``trunkline.host_trunk``: a hint; the lease decides.
+
+    Attributes:
+        correlation_id: Stands in every line of the log about the job.
+    """
 
     job: JobId
     replica: Replica
     epoch: Epoch
+    correlation_id: CorrelationId = ""

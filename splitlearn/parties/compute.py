@@ -5,6 +5,7 @@ must never be entered twice.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -19,9 +20,13 @@ class ComputeThread:
 
     Args:
         name: Name of the thread, for debuggers.
+
+    Attributes:
+        busy_seconds: How long it has computed so far; changed by the thread alone.
     """
 
     def __init__(self, name: str) -> None:
+        self.busy_seconds = 0.0
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def __aenter__(self) -> Self:
@@ -37,4 +42,12 @@ class ComputeThread:
     async def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run ``function`` in the thread and return or raise what it does."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+        def work() -> R:
+            began = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.busy_seconds += time.perf_counter() - began
+
+        return await loop.run_in_executor(self._executor, work)

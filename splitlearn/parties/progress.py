@@ -30,6 +30,8 @@ class StepDone:
         num_valid_tokens: Non-pad tokens of the step.
         applied: Whether the step was taken; not, when a gradient was not finite.
         seconds: From the step's first computation to its last at this silo.
+        compute_seconds: Of these, spent computing here; 0 where nobody measured. The rest went by on the
+            wire, at the trunk, and waiting for other silos.
     """
 
     silo: str
@@ -40,6 +42,26 @@ class StepDone:
     num_valid_tokens: int
     applied: bool
     seconds: float
+    compute_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkStepped:
+    """The trunk has answered every silo's gradients of one training step.
+
+    Attributes:
+        round: Round, from 1.
+        step: Global step, from 0.
+        num_label_tokens: Label tokens of the step over all silos.
+        seconds: Since the step before was answered, or the turn began.
+        compute_seconds: Of these, spent computing here; the optimiser's part is counted with the next step.
+    """
+
+    round: int
+    step: int
+    num_label_tokens: int
+    seconds: float
+    compute_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +112,7 @@ class JobFinished:
     """The job is over and every silo has said goodbye."""
 
 
-Progress = TurnStarted | StepDone | TurnFinished | Evaluated | RoundFinished | JobFinished
+Progress = TurnStarted | StepDone | TrunkStepped | TurnFinished | Evaluated | RoundFinished | JobFinished
 OnProgress = Callable[[Progress], None]
 
 

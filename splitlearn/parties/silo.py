@@ -207,7 +207,7 @@ class SiloParty:
         totals = _Totals()
         outcome: Outcome | None = None
         for number in range(turn.first_step, turn.first_step + turn.num_steps):
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), self.compute.busy_seconds
             step = await self._step(turn, number, outcome)
             assert step.trunk_outcome is not None
             applied = await self.compute(self.trainer.finish_step, step.trunk_outcome)
@@ -215,7 +215,13 @@ class SiloParty:
             totals.loss_sum += step.loss_sum
             totals.num_tokens += step.num_label_tokens
             self._steps_in_round += 1
-            self._report(turn, step, applied=applied, seconds=time.perf_counter() - started)
+            self._report(
+                turn,
+                step,
+                applied=applied,
+                seconds=time.perf_counter() - started,
+                compute_seconds=self.compute.busy_seconds - busy,
+            )
         await self._end_turn(totals, outcome)
 
     async def _end_turn(self, totals: _Totals, outcome: Outcome | None) -> None:
@@ -304,7 +310,9 @@ class SiloParty:
         if step.num_sent < len(step.batches):
             await self._send_activations(step, None)
 
-    def _report(self, turn: TurnStart, step: _Step, *, applied: bool, seconds: float) -> None:
+    def _report(
+        self, turn: TurnStart, step: _Step, *, applied: bool, seconds: float, compute_seconds: float
+    ) -> None:
         num_label_tokens = step.num_label_tokens
         self.on_progress(
             StepDone(
@@ -316,6 +324,7 @@ class SiloParty:
                 num_valid_tokens=sum(batch.layout.num_valid for batch in step.batches),
                 applied=applied,
                 seconds=seconds,
+                compute_seconds=compute_seconds,
             )
         )
 

@@ -12,7 +12,14 @@ from splitlearn.exchange import Exchange
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_layout, to_tensor
 from splitlearn.parties.plan import Turn, evaluates_after, turns_of_round
-from splitlearn.parties.progress import JobFinished, OnProgress, RoundFinished, TurnFinished, ignore_progress
+from splitlearn.parties.progress import (
+    JobFinished,
+    OnProgress,
+    RoundFinished,
+    TrunkStepped,
+    TurnFinished,
+    ignore_progress,
+)
 from splitlearn.parties.round_table import RoundTable, unexpected
 from splitlearn.parties.trunk_step import TrunkStep
 from splitlearn.spec import JobSpec
@@ -181,7 +188,8 @@ class TrunkParty:
         start = TurnStart(
             phase=Phase.TRAIN, round=turn.round, first_step=turn.first_step, num_steps=turn.num_steps
         )
-        started = time.perf_counter()
+        started = began = time.perf_counter()
+        busy = self.compute.busy_seconds
         await self._table.send_all(turn.silos, start)
         unsettled = False
         for number in range(turn.first_step, turn.first_step + turn.num_steps):
@@ -189,9 +197,18 @@ class TrunkParty:
             await self._gather_first(step, unsettled=unsettled)
             await self._pass_the_trunk(step)
             unsettled = True
+            began, busy = self._report(turn, step, began, busy)
         await self._end_turn(turn)
         seconds = time.perf_counter() - started
         self.on_progress(TurnFinished(turn.silos, turn.round, turn.num_steps, seconds))
+
+    def _report(self, turn: Turn, step: TrunkStep, began: float, busy: float) -> tuple[float, float]:
+        """Tell of a step; return the moment and the computing so far, from which the next one counts."""
+        now, busy_now = time.perf_counter(), self.compute.busy_seconds
+        self.on_progress(
+            TrunkStepped(turn.round, step.number, step.num_label_tokens, now - began, busy_now - busy)
+        )
+        return now, busy_now
 
     async def _gather_first(self, step: TrunkStep, *, unsettled: bool) -> None:
         """Wait for every silo's first activations, and settle the step before with what rides on them."""

@@ -129,6 +129,8 @@ MATRIX = {
     f"POST {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}/rounds": WORKERS.format(409),
     f"POST {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}/release": WORKERS.format(409),
     f"POST {API_PREFIX}/tickets": PARTIES.format(404),  # there is no conversation yet
+    f"POST {API_PREFIX}/logs": "401 204 404 403 403 403 403",  # likewise
+    f"GET {API_PREFIX}/jobs/{{job_id}}/logs": USERS.format(200, 404),
     f"POST {API_PREFIX}/metrics": "401 204 404 403 403 403 403",  # the worker never held the job's lease
 }
 
@@ -246,6 +248,8 @@ def _build(world: World) -> Stage:
     told = {"job": job_id, "replica": 0, "epoch": 1, "silo": "north"}
     bodies[f"POST {API_PREFIX}/tickets"] = told
     point = {"name": "loss", "round": 1, "step": 0, "value": 1.0}
+    line = {"at": "2026-03-01T12:00:00Z", "level": "info", "event": "attached"}
+    bodies[f"POST {API_PREFIX}/logs"] = {"job": job_id, "lines": [line]}
     bodies[f"POST {API_PREFIX}/metrics"] = {"job": job_id, "metrics": [point]}
     return Stage(world, callers, {**invitations, "job": job_id}, {**BODIES, **bodies})
 

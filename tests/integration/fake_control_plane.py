@@ -21,7 +21,7 @@ from safetensors.torch import save
 
 from backend.gateway import Conversation, Role, issue_ticket
 from backend.parties.takeover import Entry, decide
-from splitlearn.control_plane.schemas import BlobRef, DesiredState, MetricPoint, SiloJob, SiloLease
+from splitlearn.control_plane.schemas import BlobRef, DesiredState, LogLine, MetricPoint, SiloJob, SiloLease
 from splitlearn.identity import (
     Certificate,
     CertificateKind,
@@ -60,6 +60,7 @@ class FakeJob:
     attached: dict[str, tuple[int, str]] = field(default_factory=dict)
     finished: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     metrics: dict[tuple[str, str, int, int], float] = field(default_factory=dict)
+    told: list[tuple[str, str]] = field(default_factory=list)
     result: BlobRef | None = None
 
     @property
@@ -166,6 +167,7 @@ class FakeControlPlane:
             ("POST", "/silo/jobs/{job}/finish", self._finish),
             ("POST", "/tickets", self._ticket),
             ("POST", "/metrics", self._metrics),
+            ("POST", "/logs", self._logs),
             ("GET", "/models/manifests/{digest}", self._manifest),
             ("GET", "/blobs/{digest}", self._blob),
         ):
@@ -307,6 +309,12 @@ class FakeControlPlane:
         for raw in body["metrics"]:
             point = MetricPoint.model_validate(raw)
             self.jobs[body["job"]].metrics[silo, point.name, point.round, point.step] = point.value
+        return Response(status_code=204)
+
+    def _logs(self, request: Request, body: Any) -> Any:
+        silo = self._silo_of(request)
+        lines = [LogLine.model_validate(raw) for raw in body["lines"]]
+        self.jobs[body["job"]].told += [(silo, line.event) for line in lines]
         return Response(status_code=204)
 
     def _manifest(self, request: Request, _: Any) -> Any:

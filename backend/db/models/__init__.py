@@ -18,6 +18,7 @@ from backend.db.models.job import (
     Round,
     RoundState,
 )
+from backend.db.models.job_log import JobLogLine
 from backend.db.models.model import Model, ModelState
 from backend.db.models.organization import Membership, Organization, Project, ProjectRole, Role
 from backend.db.models.party import Party, PartySession, PartyStatus, Silo, Worker
@@ -39,6 +40,7 @@ __all__ = [
     "GatewaySign",
     "Invitation",
     "Job",
+    "JobLogLine",
     "JobSilo",
     "JobState",
     "Lease",

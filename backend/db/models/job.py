@@ -62,6 +62,8 @@ class Job(Base):
         max_resume_round: Highest round that it may be resumed from; None for any.
         result_id: The trunk's trained tensors.
         last_metric_number: Number of the newest metric; raised under this row's lock.
+        last_log_number: Likewise of the newest log line.
+        correlation_id: Id of the request that submitted it; empty for jobs of before.
     """
 
     __tablename__ = "jobs"
@@ -89,6 +91,8 @@ class Job(Base):
     max_resume_round: Mapped[int | None]
     result_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifacts.id", use_alter=True))
     last_metric_number: Mapped[int] = mapped_column(default=0, server_default="0")
+    last_log_number: Mapped[int] = mapped_column(default=0, server_default="0")
+    correlation_id: Mapped[str] = mapped_column(String(64), default="", server_default="")
 
 
 class JobSilo(Base):

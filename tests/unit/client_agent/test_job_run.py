@@ -54,6 +54,7 @@ class FakeControl:
         self.offers = list(offers)
         self.said: list[tuple[str, str]] = []
         self.reasons: list[str] = []
+        self.told: list[tuple[str, str]] = []
 
     async def fetch_model(self, _: JobSpec) -> FetchedModel:
         return FetchedModel(Path("model"), "hub/model")
@@ -71,6 +72,9 @@ class FakeControl:
     async def finish(self, body: Any) -> None:
         self.said.append((body.outcome, body.code))
         self.reasons.append(body.message)
+
+    async def send_logs(self, lines: Any) -> None:
+        self.told += [(line.event, line.code) for line in lines]
 
     async def send_metrics(self, _: Any) -> None:
         pass

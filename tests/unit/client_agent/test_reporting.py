@@ -25,7 +25,7 @@ class TestPoints:
 
     def test_of_a_step_without_a_loss_leave_it_out(self) -> None:
         names = {point.name for point in points_of_progress(step(math.nan))}
-        assert names == {"label_tokens", "valid_tokens", "seconds", "applied"}
+        assert names == {"label_tokens", "valid_tokens", "seconds", "compute_seconds", "applied"}
 
     def test_of_an_evaluation_belong_to_the_round(self) -> None:
         points = points_of_progress(Evaluated("north", 3, 1.5, 20, None))

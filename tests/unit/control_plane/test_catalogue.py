@@ -10,7 +10,7 @@ from client_agent import reporting
 from client_agent.traffic_record import Crossed
 from client_agent.training_loop import peak_memory_bytes
 from splitlearn.control_plane import client
-from splitlearn.control_plane.catalogue import SAID, SILO_METRICS, catalogue
+from splitlearn.control_plane.catalogue import SAID, SILO_EVENTS, SILO_METRICS, catalogue
 from splitlearn.control_plane.schemas import Body
 from splitlearn.parties import Evaluated, StepDone
 from splitlearn.tasks import DataReport
@@ -48,3 +48,13 @@ def test_the_agent_sends_exactly_these_numbers() -> None:
         *reporting.points_of_round(1, {**Crossed().model_dump(), "peak_memory_bytes": peak_memory_bytes()}),
     ]
     assert {point.name for point in points} == set(SILO_METRICS)
+
+
+def test_the_agent_tells_of_exactly_these_events() -> None:
+    folder = Path(reporting.__file__).parent
+    told = {
+        word
+        for path in folder.rglob("*.py")
+        for word in re.findall(r'_?job_log\.tell\(\s*"(\w+)"', path.read_text(encoding="utf-8"))
+    }
+    assert told == set(SILO_EVENTS)

@@ -1,0 +1,114 @@
+"""A training step split into silo, wire and trunk, out of what both ends report of it.
+
+A silo tells how long a step took and how long it computed itself; the worker, how long the trunk computed in
+that step. The rest went by on the wire, and in waiting for other silos. Whoever's numbers come second
+completes the step: the job's row, locked by the first, puts them in order.
+"""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.auth.callers import PartyCaller
+from backend.db.models import JobSilo, Lease, Metric, PartyKind, Silo, Worker
+from backend.metrics import service
+from backend.watching.watch import Watch
+from splitlearn.control_plane.schemas import MetricPoint
+
+WHOLE, COMPUTED, WIRE = "seconds", "compute_seconds", "wire_seconds"
+"""Names of numbers: sent by silos, sent by silos and workers, and written here into the silo's."""
+
+_Step = tuple[int, int]
+
+
+def count(watch: Watch, caller: PartyCaller, points: Sequence[MetricPoint]) -> None:
+    """Count what a party reports of steps. A batch that is sent again counts again."""
+    watch.metric_points.labels(caller.kind.value).inc(len(points))
+    part = "silo" if caller.kind is PartyKind.SILO else "trunk"
+    for point in points:
+        if point.step < 0:
+            continue
+        match point.name:
+            case "seconds" if caller.kind is PartyKind.SILO:
+                watch.steps.inc()
+                watch.step_seconds.observe(point.value)
+            case "compute_seconds":
+                watch.step_parts.labels(part).observe(point.value)
+            case "label_tokens" | "valid_tokens" if point.value >= 0:
+                watch.tokens.labels(point.name.removesuffix("_tokens")).inc(point.value)
+
+
+def split(
+    session: Session,
+    job_id: uuid.UUID,
+    caller: PartyCaller,
+    points: Sequence[MetricPoint],
+    *,
+    now: datetime,
+) -> list[float]:
+    """Write down the wire's part of every step that these points complete; return these parts in seconds.
+
+    Args:
+        session: The transaction in which the points were kept.
+        job_id: The job.
+        caller: Who sent them.
+        points: What was sent.
+        now: The server's time.
+    """
+    steps = {(point.round, point.step) for point in points if point.name == COMPUTED and point.step >= 0}
+    if not steps:
+        return []
+    silos = [caller.name] if caller.kind is PartyKind.SILO else _silos(session, job_id)
+    worker = caller.name if caller.kind is PartyKind.WORKER else _worker(session, job_id)
+    known = _known(session, job_id, [f"silo:{name}" for name in silos], f"worker:{worker}", steps)
+    parts: list[float] = []
+    for name in silos:
+        party = f"silo:{name}"
+        found = [
+            MetricPoint(name=WIRE, round=step[0], step=step[1], value=seconds)
+            for step in sorted(steps)
+            if (seconds := _wire(known[step], party, f"worker:{worker}")) is not None
+        ]
+        if found:
+            service.keep(session, job_id, party, found, now=now)
+        parts += [point.value for point in found]
+    return parts
+
+
+def _wire(known: dict[tuple[str, str], float], party: str, worker: str) -> float | None:
+    whole, own = known.get((party, WHOLE)), known.get((party, COMPUTED))
+    trunk = known.get((worker, COMPUTED))
+    if whole is None or own is None or trunk is None:
+        return None
+    return max(0.0, whole - own - trunk)  # with several micro-batches, both ends may compute at the same time
+
+
+def _known(
+    session: Session, job_id: uuid.UUID, silos: list[str], worker: str, steps: set[_Step]
+) -> defaultdict[_Step, dict[tuple[str, str], float]]:
+    # Every part of the key is named, so that the key's index answers, however many numbers the job has.
+    query = select(Metric.party, Metric.name, Metric.round, Metric.step, Metric.value).where(
+        Metric.job_id == job_id,
+        Metric.party.in_([*silos, worker]),
+        Metric.name.in_([WHOLE, COMPUTED]),
+        Metric.round.in_(sorted({number for number, _ in steps})),
+        Metric.step.in_(sorted({step for _, step in steps})),
+    )
+    known: defaultdict[_Step, dict[tuple[str, str], float]] = defaultdict(dict)
+    for party, name, number, step, value in session.execute(query).all():
+        known[number, step][party, name] = value
+    return known
+
+
+def _silos(session: Session, job_id: uuid.UUID) -> list[str]:
+    query = select(Silo.name).join(JobSilo, JobSilo.silo_id == Silo.id).where(JobSilo.job_id == job_id)
+    return list(session.scalars(query.order_by(JobSilo.position)).all())
+
+
+def _worker(session: Session, job_id: uuid.UUID) -> str | None:
+    query = select(Worker.name).join(Lease, Lease.worker_id == Worker.id).where(Lease.job_id == job_id)
+    return session.scalars(query.order_by(Lease.replica).limit(1)).first()
