@@ -51,8 +51,8 @@ class Settings(BaseSettings):
         lease_seconds: A worker that is silent for longer loses its lease.
         renew_seconds: How often a worker renews its lease; also how soon it hears of a cancellation.
         pickup_seconds: A dispatch that no worker took up for so long is made again.
-        poll_seconds: An agent asks for work no sooner than so long after it asked last; where there is no news,
-            its question is held back instead.
+        poll_seconds: An agent asks for work no sooner than so long after it asked last; where there is no
+            news, its question is held back instead.
         ticket_seconds: Validity of a ticket for the gateway.
         artifacts_url: Folder or fsspec URL of the artifact store; ``artifacts`` in the state folder if unset.
         artifact_quota_bytes: What one project may keep.

@@ -25,7 +25,7 @@ def sweep(database: Database, store: ArtifactStore, *, now: datetime) -> int:
 
 
 def _remove_unneeded(database: Database, store: ArtifactStore, digest: bytes) -> bool:
-    with database.write() as session:  # which holds the blob's lock until it is gone
+    with database.write(quietly=True) as session:  # which holds the blob's lock until it is gone
         lock_blob(session, digest)
         if is_needed(session, digest):
             return False

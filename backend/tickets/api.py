@@ -53,6 +53,6 @@ def ask_standings(
         answer = StandingsAnswer(standings=service.standings(session, body.seats))
         is_due = url is not None and is_sign_due(session, server.settings, url, now=now)
     if is_due and url is not None:
-        with server.database.write() as session:
+        with server.database.write(quietly=True) as session:
             note_sign(session, url, now=now)
     return answer

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,23 @@ class TestLock:
         assert two.first.hold()
         connection = two.first._connection  # type: ignore[attr-defined]
         assert connection.scalar(text("SHOW idle_session_timeout")) == "10s"
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+    def test_of_a_process_that_hangs_is_free_after_some_seconds(self, two: Two, tmp_path: Path) -> None:
+        url = two.database.engine.url.render_as_string(hide_password=False)
+        holder = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+            [sys.executable, "-c", _HOLD, url, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        with holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "True\n"
+            os.kill(holder.pid, signal.SIGSTOP)
+            until = time.monotonic() + 30
+            while not (is_ours := two.first.hold()) and time.monotonic() < until:
+                time.sleep(1)
+            holder.kill()
+        assert is_ours
 
 
 class ScriptedLock:
