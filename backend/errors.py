@@ -66,6 +66,13 @@ class ForbiddenError(ApiError):
     remedy = "ask an admin of your organisation"
 
 
+class CrossSiteError(ForbiddenError):
+    """A browser's cookie came without the word that our own page sends beside it."""
+
+    code = "cross_site"
+    remedy = "send csrf_token of the sign-in, or of GET /api/v1/me, in the header X-CSRF-Token"
+
+
 class NotFoundError(ApiError):
     """No such thing, or it is another organisation's: the two look the same."""
 
@@ -131,7 +138,7 @@ def refused_as(refusal: type[ApiError]) -> Iterator[None]:
 
 
 EVERYWHERE: tuple[type[ApiError], ...] = (InvalidRequestError, TooLargeError, InternalError)
-SIGNED_IN: tuple[type[ApiError], ...] = (*EVERYWHERE, NotSignedInError, ForbiddenError)
+SIGNED_IN: tuple[type[ApiError], ...] = (*EVERYWHERE, NotSignedInError, ForbiddenError, CrossSiteError)
 
 
 def documented(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:

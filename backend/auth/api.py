@@ -2,10 +2,11 @@
 
 import uuid
 
-from fastapi import APIRouter, Request, status
+from fastapi import APIRouter, Request, Response, status
 
 from backend.auth import service
 from backend.auth.callers import Reader, address_of
+from backend.auth.cookies import clear_cookie, csrf_of, set_cookie, token_in_cookie
 from backend.auth.errors import (
     SignInThrottledError,
     TokenLifetimeError,
@@ -37,8 +38,8 @@ _SIGN_IN = (SignInThrottledError, WrongCredentialsError, UnavailableError)
 
 
 @router.post("/sign-in", responses=documented(*EVERYWHERE, *_SIGN_IN, WhichOrganizationError))
-def sign_in(server: ServerDep, request: Request, body: SignInBody) -> SignInAnswer:
-    """Exchange name and password for a token."""
+def sign_in(server: ServerDep, request: Request, response: Response, body: SignInBody) -> SignInAnswer:
+    """Exchange name and password for a token, in the answer or in a cookie."""
     credentials = service.Credentials(
         name=body.name,
         password=body.password.get_secret_value(),
@@ -46,8 +47,11 @@ def sign_in(server: ServerDep, request: Request, body: SignInBody) -> SignInAnsw
         address=address_of(request),
     )
     signed_in = service.sign_in(server, credentials)
+    if body.cookie:
+        set_cookie(response, server.settings, signed_in.token)
     return SignInAnswer(
-        token=signed_in.token,
+        token=None if body.cookie else signed_in.token,
+        csrf_token=csrf_of(signed_in.token) if body.cookie else None,
         expires_at=signed_in.row.expires_at,
         name=body.name,
         organization=signed_in.organization,
@@ -56,14 +60,16 @@ def sign_in(server: ServerDep, request: Request, body: SignInBody) -> SignInAnsw
 
 
 @router.post("/sign-out", status_code=status.HTTP_204_NO_CONTENT, responses=documented(*SIGNED_IN))
-def sign_out(server: ServerDep, caller: Reader) -> None:
-    """End the token that this request came with."""
+def sign_out(server: ServerDep, caller: Reader, response: Response) -> None:
+    """End the token that this request came with, and its cookie."""
     service.sign_out(server, caller)
+    clear_cookie(response, server.settings)
 
 
 @router.get("/me", responses=documented(*SIGNED_IN))
-def show_me(server: ServerDep, caller: Reader) -> MeAnswer:
+def show_me(server: ServerDep, caller: Reader, request: Request) -> MeAnswer:
     """Show who you are here, and what you may do."""
+    token = None if "authorization" in request.headers else token_in_cookie(request, server.settings)
     with server.database.read() as session:
         organization = session.get_one(Organization, caller.organization_id)
         return MeAnswer(
@@ -71,6 +77,7 @@ def show_me(server: ServerDep, caller: Reader) -> MeAnswer:
             organization=organization.name,
             role=caller.role,
             permissions=sorted(caller.permissions),
+            csrf_token=csrf_of(token) if token else None,
             projects=names_of_projects(session, caller.grant.in_projects),
         )
 

@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from backend.audit import Actor
+from backend.auth.cookies import token_in_cookie
 from backend.auth.permissions import Grant, Permission, scopes_of
 from backend.auth.repository import TokenOwner, find_api_token, find_token_owner, roles_in_projects
 from backend.auth.tokens import MAX_TOKEN, TokenPrefix, token_digest
@@ -93,10 +94,11 @@ def find_caller(
 
     Raises:
         NotSignedInError, SessionEndedError: Nobody's, or it is not valid any more.
+        CrossSiteError: A browser's cookie came with a request that our own page did not make.
     """
-    if credentials is None:
+    token = credentials.credentials if credentials else token_in_cookie(request, server.settings)
+    if token is None:
         raise NotSignedInError("the request carries no token")
-    token = credentials.credentials
     if len(token) > MAX_TOKEN:
         raise NotSignedInError(
             f"the token has {len(token)} characters; none of ours has more than {MAX_TOKEN}"

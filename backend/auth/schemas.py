@@ -29,12 +29,22 @@ class SignInBody(Body):
     name: str = Field(min_length=1, max_length=64)
     password: Password = Field(min_length=1, max_length=MAX_PASSWORD)
     organization: Name | None = Field(default=None, description="Needed by who belongs to several.")
+    cookie: bool = Field(
+        default=False,
+        description="For browsers: set the token as a cookie that no script can read, and do not show it.",
+    )
 
 
 class SignInAnswer(Answer):
-    """A token for the header ``Authorization: Bearer TOKEN``; it is shown this once."""
+    """A token for the header ``Authorization: Bearer TOKEN``; it is shown this once.
 
-    token: str
+    Attributes:
+        token: None where it was set as a cookie.
+        csrf_token: Where it was, what requests that change something carry as ``X-CSRF-Token``.
+    """
+
+    token: str | None
+    csrf_token: str | None
     expires_at: datetime
     name: str
     organization: str
@@ -48,6 +58,7 @@ class MeAnswer(Answer):
     organization: str
     role: Role
     permissions: list[Permission]
+    csrf_token: str | None = Field(description="As at the sign-in, for who came with its cookie.")
     projects: dict[str, Role] = Field(description="Roles in single projects, instead of the one above.")
 
 
