@@ -12,6 +12,7 @@ from client_agent.places import JobFolder
 from client_agent.processes.job_process import JobProcess
 from client_agent.processes.messages import Ended, PhaseBegan
 from client_agent.restarts import Restarts
+from client_agent.watch import AgentWatch
 from splitlearn.control_plane.schemas import DesiredState, SiloJob
 from splitlearn.errors import ProcessError, StorageError
 
@@ -40,6 +41,7 @@ class JobKeeper:
         start: Starts a process.
         give_up: Told when processes keep dying.
         restarts: How often and how soon.
+        watch: Counts processes, and what they do.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class JobKeeper:
         start: Start,
         give_up: GiveUp,
         restarts: Restarts,
+        watch: AgentWatch | None = None,
     ) -> None:
+        self._watch = watch or AgentWatch()
         self._job, self._folder = job, folder
         self._start, self._give_up, self._restarts = start, give_up, restarts
         self._process: JobProcess | None = None
@@ -64,6 +68,7 @@ class JobKeeper:
             phase="preparing",
             updated_at=datetime.now(tz=UTC),
         )
+        self._watch.phase(job.id, self._record.phase)
         self._task = asyncio.create_task(self._keep(), name=f"job {job.id}")
 
     @property
@@ -124,6 +129,7 @@ class JobKeeper:
             if pause_seconds is None:
                 await self._despair(how)
                 return
+            self._watch.process_died()
             _log.warning("job %s: its process %s; started again", self._job.id, how)
             await asyncio.sleep(pause_seconds)
 
@@ -133,6 +139,7 @@ class JobKeeper:
             self._process = await self._start(self._job.id)
         except (ProcessError, StorageError) as error:
             return None, error.message
+        self._watch.process_began()
         _log.info("job %s: process %d", self._job.id, self._process.pid)
         try:
             self._process.update(self._job)
@@ -167,6 +174,7 @@ class JobKeeper:
 
     def _note(self, **changes: str) -> None:
         self._record = self._record.model_copy(update=changes)
+        self._watch.phase(self._job.id, self._record.phase)
         try:
             self._record.write(self._folder.record)
         except StorageError as error:  # the job goes on; whoever asks for its status is told less

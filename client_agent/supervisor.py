@@ -15,6 +15,7 @@ from client_agent.processes.job_process import JobProcess
 from client_agent.processes.messages import Order
 from client_agent.restarts import Restarts
 from client_agent.verification import refuse_unfit, verified_spec
+from client_agent.watch import AgentWatch
 from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.errors import RefusedError, RevokedError, SupersededError
 from splitlearn.control_plane.schemas import (
@@ -45,6 +46,7 @@ class Supervisor:
         threads: Threads of each job's process.
         device: Where silo blocks are computed: ``auto``, ``cpu``, ``cuda``.
         log_format: Of the jobs' logs.
+        watch: Counts what is done.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Supervisor:
         threads: int,
         device: str,
         log_format: LogFormat = "console",
+        watch: AgentWatch | None = None,
     ) -> None:
+        self._watch = watch or AgentWatch()
         self._log_format = log_format
         self._folder, self._state, self._client, self._forkery = folder, state, client, forkery
         self._threads, self._device = threads, device
@@ -172,6 +176,7 @@ class Supervisor:
             start=self._start,
             give_up=self._give_up,
             restarts=Restarts(),
+            watch=self._watch,
         )
 
     async def _refuse(self, job: SiloJob, error: TrunklineError) -> None:
@@ -203,6 +208,7 @@ class Supervisor:
     async def _drop(self, job_id: str) -> None:
         await self._keepers[job_id].leave()
         del self._keepers[job_id]
+        self._watch.dropped(job_id)
 
     async def _stop_all(self) -> None:
         keepers = list(self._keepers.values())

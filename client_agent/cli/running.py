@@ -4,6 +4,9 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -13,11 +16,13 @@ from client_agent.log import LOGGER, LogFormat, log_to
 from client_agent.places import AgentFolder
 from client_agent.processes.forkery import Forkery
 from client_agent.supervisor import Supervisor
+from client_agent.watch import AgentWatch
 from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.requests import Absent, Back
 from splitlearn.control_plane.session import Session
 from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.simulation.exit_codes import INTERRUPTED, OK
+from splitlearn.watching import Status, WatchListener
 
 EPILOG = "Example: trunkline-agent run --threads 8"
 _log = logging.getLogger(LOGGER)
@@ -45,6 +50,15 @@ def run(
         LogFormat,
         typer.Option(envvar="TRUNKLINE_AGENT_LOG_FORMAT", help="Lines for people, or JSON for a collector."),
     ] = "console",
+    watch_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            envvar="TRUNKLINE_AGENT_WATCH_PORT",
+            help="Answer /healthz, /readyz and /metrics on this port of 127.0.0.1. Default: nowhere",
+        ),
+    ] = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Stay up and take part in jobs. Ctrl-C or SIGTERM ends in order; the jobs wait for the next start."""
@@ -53,21 +67,39 @@ def run(
     state.enrolled()
     with state.locked():
         log_to(folder.log, also_stderr=True, log_format=log_format)
-        signum = asyncio.run(
-            _serve(folder, state, threads=threads or _num_cores(), device=device, log_format=log_format)
-        )
+        how = _How(threads or _num_cores(), device, log_format, AgentWatch())
+        with _listening(how.watch, watch_port):
+            signum = asyncio.run(_serve(folder, state, how))
     raise typer.Exit(INTERRUPTED if signum == signal.SIGINT else OK)
 
 
-async def _serve(
-    folder: AgentFolder, state: StateFolder, *, threads: int, device: str, log_format: LogFormat
-) -> int:
+@dataclass(frozen=True)
+class _How:
+    """How jobs are done, and who counts them."""
+
+    threads: int
+    device: str
+    log_format: LogFormat
+    watch: AgentWatch
+
+
+@contextmanager
+def _listening(watch: AgentWatch, port: int | None) -> Iterator[None]:
+    """Answer about health and numbers to this machine, where a port is given."""
+    if port is None:
+        yield
+        return
+    status = Status(not_ready=watch.not_ready, metrics=watch.to_text)
+    with WatchListener(status, host="127.0.0.1", port=port) as listener:
+        _log.info("health and metrics at http://127.0.0.1:%d", listener.port)
+        yield
+
+
+async def _serve(folder: AgentFolder, state: StateFolder, how: _How) -> int:
     """Serve until a signal comes; return it."""
     stopped = asyncio.get_running_loop().create_future()
     _listen_to_signals(stopped)
-    serving = asyncio.create_task(
-        _supervise(folder, state, threads=threads, device=device, log_format=log_format)
-    )
+    serving = asyncio.create_task(_supervise(folder, state, how))
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not stopped.done():
         serving.result()  # it ends by an error only
@@ -78,22 +110,22 @@ async def _serve(
     return signum
 
 
-async def _supervise(
-    folder: AgentFolder, state: StateFolder, *, threads: int, device: str, log_format: LogFormat
-) -> None:
+async def _supervise(folder: AgentFolder, state: StateFolder, how: _How) -> None:
     forkery = Forkery(environment=os.environ, log_path=folder.forker_log)  # noqa: TID251 - an entry point
     try:
         await forkery.start()  # it loads while we log in
-        async with Session(state, on_reach=_Reach()) as session:
+        async with Session(state, on_reach=_Reach(how.watch)) as session:
+            how.watch.logged_in()
             _log.info("logged in as silo %s at %s", session.membership.name, session.membership.url)
             supervisor = Supervisor(
                 folder,
                 state=state,
                 client=PartyClient(session),
                 forkery=forkery,
-                threads=threads,
-                device=device,
-                log_format=log_format,
+                threads=how.threads,
+                device=how.device,
+                log_format=how.log_format,
+                watch=how.watch,
             )
             await supervisor.run()
     finally:
@@ -116,10 +148,12 @@ def _listen_to_signals(stopped: "asyncio.Future[int]") -> None:
 class _Reach:
     """Says when the control plane is away and when it is back; not at every try in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: AgentWatch) -> None:
+        self._watch = watch
         self._is_away = False
 
     def __call__(self, word: Absent | Back) -> None:
+        self._watch.reach(word)
         if isinstance(word, Back):
             _log.info("the control plane is back after %.0f s", word.seconds)
         elif not self._is_away:

@@ -43,6 +43,6 @@ class TestCorrelation:
     @pytest.mark.parametrize("invented", ["short", "with space", "line\tbreak", "x" * 65, "ümlaut-and-more"])
     def test_takes_over_no_id_that_could_forge_a_line(self, federation: Federation, invented: str) -> None:
         world = federation.world
-        answer = world.anybody.client.get("/healthz", headers={"X-Request-Id": invented.encode()})
+        answer = world.anybody.client.get("/healthz", headers=[(b"X-Request-Id", invented.encode())])
         assert answer.headers["X-Request-Id"] != invented
         assert len(answer.headers["X-Request-Id"]) == 16
