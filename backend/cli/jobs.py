@@ -113,6 +113,38 @@ def logs(
         _print_event(event, as_json=as_json)
 
 
+@app.command("export", epilog="Example: trunkline jobs export ID --tensorboard runs/")
+def export(
+    job: Job,
+    *,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write an event file into a folder below this one.")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="Make a run at this tracking server, for example http://host:5000.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hand a job's numbers to TensorBoard or MLflow."""
+    from backend.cli import exporting  # noqa: PLC0415 - these libraries take a second to load
+
+    if tensorboard is None and mlflow is None:
+        raise CommandError(
+            "nothing to export to", remedy="give --tensorboard DIR or --mlflow URI", exit_code=2
+        )
+    remote = _remote()
+    found = remote.call("GET", path("jobs", job))
+    told: dict[str, int] = {}
+    if tensorboard is not None:
+        rows = remote.numbers(path("jobs", job, "metrics"))
+        told["tensorboard"] = exporting.to_tensorboard(found, exporting.scalars(rows), tensorboard)
+    if mlflow is not None:
+        rows = remote.numbers(path("jobs", job, "metrics"))
+        told["mlflow"] = exporting.to_mlflow(found, exporting.scalars(rows), mlflow)
+    text = ", ".join(f"{number} numbers to {where}" for where, number in told.items())
+    show(told, as_json=as_json, text=f"exported {text}")
+
+
 @app.command("cancel", epilog="Example: trunkline jobs cancel ID")
 def cancel(job: Job, *, as_json: AsJson = False) -> None:
     """End a job; its parties stop within seconds."""

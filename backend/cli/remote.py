@@ -148,6 +148,15 @@ class Remote:
             if after is None:
                 return
 
+    def numbers(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield a job's metrics that are there now; their list has a next page also after the last."""
+        after = "0"
+        while page := self.call("GET", f"{path}?after={after}"):
+            if not page["items"]:
+                return
+            yield from page["items"]
+            after = page["next"]
+
 
 def path(*parts: str) -> str:
     """Return a route of these parts, of which each may be anything that was typed."""
