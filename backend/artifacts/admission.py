@@ -41,7 +41,7 @@ class Admission:
                 raise NotSignedInError("the token was revoked or its session has ended during the transfer")
 
     def guard(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield chunks as long as their reader may have them; then the answer breaks off, short of its length."""
+        """Yield chunks while their reader may have them; then the answer breaks off, short of its length."""
         for chunk in chunks:
             if self.is_due:
                 self.check()
