@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import structlog
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.client import PubSub
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from backend.events.bus import Bus
 
@@ -43,12 +45,13 @@ class Fanout:
             socket_connect_timeout=_ANSWER_SECONDS,
             socket_timeout=_ANSWER_SECONDS,
             health_check_interval=_HEALTH_SECONDS,
+            retry=Retry(NoBackoff(), retries=0),  # the threads' own, so that a stop need not wait for its end
         )
         number = self._redis.connection_pool.connection_kwargs.get("db", 0)
         self._channel = f"{_CHANNEL}.{number}"
         self._changed = threading.Event()
         self._stopped = threading.Event()
-        self._is_away = False
+        self._is_away, self._noting = False, threading.Lock()
         self._threads = [
             threading.Thread(target=self._run, args=[work], name=f"fan-out {name}", daemon=True)
             for name, work in (("tells", self._tell), ("hears", self._hear))
@@ -83,7 +86,12 @@ class Fanout:
         while not self._stopped.is_set():
             self._changed.wait()
             self._changed.clear()
-            self._redis.publish(self._channel, self._me)
+            try:
+                self._redis.publish(self._channel, self._me)
+            except BaseException:
+                self._changed.set()  # said again when the connection is made anew
+                raise
+            self._note_there()
             self._stopped.wait(_SHORTEST_PAUSE_SECONDS)
 
     def _hear(self) -> None:
@@ -97,12 +105,14 @@ class Fanout:
                     self._bus.wake()
 
     def _note_away(self, error: Exception) -> None:
-        if not self._is_away:
-            self._is_away = True
+        with self._noting:
+            was_away, self._is_away = self._is_away, True
+        if not was_away:
             said = str(error).partition("\n")[0] or type(error).__name__
             _log.warning("events_not_shared", reason=said, next="others look every second; tried again")
 
     def _note_there(self) -> None:
-        if self._is_away:
-            self._is_away = False
+        with self._noting:
+            was_away, self._is_away = self._is_away, False
+        if was_away:
             _log.info("events_shared_again")
