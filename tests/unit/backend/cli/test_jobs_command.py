@@ -207,3 +207,28 @@ class TestWatch:
         ended = admin("jobs", "submit", spec, "--watch")
         refusing.join()
         assert (ended.exit_code, "3 rows" in ended.out) == (11, True)
+
+
+class TestWatching:
+    def test_shows_what_each_party_told(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.running()
+        line = {"at": "2026-03-01T12:00:00Z", "level": "info", "event": "attached", "epoch": 1}
+        for party in ("north", "worker"):
+            federation.parties[party].ok("POST", "/logs", {"job": job_id, "lines": [line]})
+        rows = admin("jobs", "logs", job_id, "--party", "all", "--json").json
+        assert [row["party"] for row in rows] == ["silo:north", "worker:worker"]
+        rows = admin("jobs", "logs", job_id, "--party", "silo:north", "--json").json
+        assert [(row["party"], row["event"], row["epoch"]) for row in rows] == [("silo:north", "attached", 1)]
+
+    def test_exports_every_number_to_tensorboard(
+        self, admin: Terminal, federation: Federation, tmp_path: Path
+    ) -> None:
+        job_id = federation.running()
+        points = [{"name": "loss", "round": 1, "step": step, "value": 1.0} for step in range(3)]
+        federation.parties["north"].ok("POST", "/metrics", {"job": job_id, "metrics": points})
+        told = admin("jobs", "export", job_id, "--tensorboard", str(tmp_path), "--json")
+        assert told.json == {"tensorboard": 3}
+        assert list((tmp_path / job_id).glob("events.out.*"))
+
+    def test_an_export_to_nowhere_is_a_usage_error(self, admin: Terminal, federation: Federation) -> None:
+        assert admin("jobs", "export", federation.running()).exit_code == 2
