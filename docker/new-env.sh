@@ -40,6 +40,7 @@ TRUNKLINE_MODELS_DIR=/srv/trunkline/models
 TRUNKLINE_POSTGRES_PASSWORD=$(secret)
 TRUNKLINE_REDIS_PASSWORD=$(secret)
 TRUNKLINE_STANDINGS_TOKEN=$(secret)
+TRUNKLINE_METRICS_TOKEN=$(secret)
 
 # Where the federation's root is offline: what trunkline root init printed. Before the first start.
 # TRUNKLINE_ROOT_PUBLIC_KEY=
@@ -47,5 +48,8 @@ TRUNKLINE_STANDINGS_TOKEN=$(secret)
 # One worker on this machine: cpu or gpu, and its invitation for its first start.
 # COMPOSE_PROFILES=gpu
 # TRUNKLINE_WORKER_INVITATION=
+
+# A second gateway: COMPOSE_PROFILES=second-gateway (several profiles: separated by commas), and both addresses.
+# TRUNKLINE_GATEWAY_URL=wss://$1/relay,wss://$1/relay-2
 END
 echo "made .env; look it through, then: docker compose up --detach --wait"

@@ -32,6 +32,7 @@ class ComposedPlatform:
         values: What ``.env`` says.
         url: Where the control plane is for silos and people.
         database_url: What stands for the service postgres.
+        own_replacements: Of one service, where in containers two have the same port.
         running: Services that were started.
         unchecked: What this machine cannot show, a sentence each.
         trust: Of an authority's certificate, in the environment of whoever speaks TLS with the proxy.
@@ -45,6 +46,7 @@ class ComposedPlatform:
     worker_programs: Path
     url: str
     database_url: str
+    own_replacements: Mapping[str, Mapping[str, str]]
     trust: dict[str, str] = field(default_factory=dict)
     running: dict[str, LocalService] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
@@ -58,10 +60,11 @@ class ComposedPlatform:
                 "worker": self.worker_programs,
                 "worker-gpu": self.worker_programs,
             }.get(name, self.control_plane_programs)
+            table = {**self.replacements.table, **self.own_replacements.get(name, {})}
             self.running[name] = LocalService(
                 self.definitions[name],
                 self.values,
-                self.replacements,
+                Replacements(table),
                 Path(programs or "/usr/bin"),
                 self.folder,
             )
@@ -164,9 +167,16 @@ def composed_platform(
         models: Folder of model folders.
         programs: Commands of the images ``control-plane`` and ``worker``.
     """
-    values = make_env(folder, TRUNKLINE_PARTY_SILENCE_SECONDS="5")  # a backup is older than that in life
+    values = make_env(
+        folder,
+        TRUNKLINE_GATEWAY_URL=f"wss://{DOMAIN}/relay,wss://{DOMAIN}/relay-2",
+        TRUNKLINE_PARTY_SILENCE_SECONDS="5",  # a backup is older than that in life
+    )
     definitions = read_services(values)
-    ports = {name: str(free_port()) for name in ("api", "gateway", "redis", "https", "http", "health")}
+    ports = {
+        name: str(free_port())
+        for name in ("api", "gateway", "gateway-2", "worker", "redis", "https", "http", "health")
+    }
     secret = values["TRUNKLINE_POSTGRES_PASSWORD"]
     proxied = f"localhost:{ports['https']}" if CADDY else f"127.0.0.1:{ports['api']}"
     broker = f"redis://:{values['TRUNKLINE_REDIS_PASSWORD']}@redis:6379/0"
@@ -178,12 +188,16 @@ def composed_platform(
             else {broker: redis_url}
         ),
         f"https://{DOMAIN}": f"https://{proxied}" if CADDY else f"http://{proxied}",
-        f"wss://{DOMAIN}/relay": f"wss://{proxied}/relay"
-        if CADDY
-        else f"ws://127.0.0.1:{ports['gateway']}/relay",
+        **{
+            f"wss://{DOMAIN}/{path}": f"wss://{proxied}/{path}"
+            if CADDY
+            else f"ws://127.0.0.1:{ports[name]}/relay"
+            for path, name in (("relay", "gateway"), ("relay-2", "gateway-2"))
+        },
         "http://control-plane:8470": f"http://127.0.0.1:{ports['api']}",
         "8470": ports["api"],
         "8471": ports["gateway"],
+        "8472": ports["worker"],
         "0.0.0.0": "127.0.0.1",  # noqa: S104 - what is replaced
         "172.31.84.0/24": "127.0.0.1",
         "/var/lib/trunkline-worker": str(folder / "worker-state"),
@@ -201,6 +215,7 @@ def composed_platform(
         programs["worker"],
         url=f"{'https' if CADDY else 'http'}://{proxied}",
         database_url=database_url,
+        own_replacements={"gateway-2": {"8471": ports["gateway-2"]}},
     )
     platform.unchecked += [
         "the engine: images, volumes, networks, users, capabilities, restarts",
@@ -227,6 +242,7 @@ def _start(platform: ComposedPlatform, ports: Mapping[str, str]) -> None:
     assert migrations.run(timeout_seconds=120) == 0, migrations.said()
     platform.start("api")
     platform.start("gateway")
+    platform.start("gateway-2")
     if CADDY:
         _start_proxy(platform, ports)
     else:
@@ -241,11 +257,12 @@ def _start_proxy(platform: ComposedPlatform, ports: Mapping[str, str]) -> None:
     configuration = platform.folder / "Caddyfile"
     text = (ROOT / "docker/Caddyfile").read_text()
     for old, new in (
-        ("http_port 8080", f"http_port {ports['http']}"),
-        ("https_port 8443", f"https_port {ports['https']}"),
+        ("http_port 80", f"http_port {ports['http']}"),
+        ("https_port 443", f"https_port {ports['https']}"),
         ("127.0.0.1:8082", f"127.0.0.1:{ports['health']}"),
         ("control-plane 8470", f"127.0.0.1 {ports['api']}"),
         ("gateway:8471", f"127.0.0.1:{ports['gateway']}"),
+        ("gateway-2:8471", f"127.0.0.1:{ports['gateway-2']}"),
     ):
         assert old in text
         text = text.replace(old, new)

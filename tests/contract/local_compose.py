@@ -31,7 +31,7 @@ if "error" in answer:
 if answer["become"]:
     os.execvpe(answer["become"][0], answer["become"], answer["environment"])
 """
-_ORDER = ("redis", "migrations", "api", "gateway")
+_ORDER = ("redis", "migrations", "api", "gateway", "gateway-2")
 
 
 class LocalCompose:

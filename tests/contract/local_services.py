@@ -99,9 +99,8 @@ class LocalService:
             ProcessError: It ended, or took too long; with the end of its log.
         """
         deadline = time.monotonic() + timeout_seconds
-        while not self.is_healthy():
-            assert self._process is not None
-            if self._process.poll() is not None or time.monotonic() > deadline:
+        while not (self.is_healthy() and self.is_running):
+            if not self.is_running or time.monotonic() > deadline:
                 raise ProcessError(f"{self.service.name} is not healthy: {self.said()[-2000:]}")
             time.sleep(_POLL_SECONDS)
 

@@ -29,6 +29,7 @@ from worker.settings import Settings as WorkerSettings
 DOMAIN = "trunkline.example.org"
 REQUIRED = {
     "TRUNKLINE_DOMAIN",
+    "TRUNKLINE_METRICS_TOKEN",
     "TRUNKLINE_MODELS_DIR",
     "TRUNKLINE_POSTGRES_PASSWORD",
     "TRUNKLINE_REDIS_PASSWORD",
@@ -46,8 +47,6 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "worker-gpu": WorkerSettings,
 }
 SERVICES = [*SETTINGS, "postgres", "redis", "proxy"]
-UNASKED = {"migrations", "worker", "worker-gpu"}
-"""One ends; the others listen on no port and end when they cannot go on, which the engine sees."""
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 
 
@@ -169,21 +168,53 @@ class TestSettings:
     ) -> None:
         api, gateway, worker = (services[name].environment(values) for name in ("api", "gateway", "worker"))
         assert api["TRUNKLINE_STANDINGS_TOKEN"] == gateway["TRUNKLINE_GATEWAY_STANDINGS_TOKEN"]
+        assert api["TRUNKLINE_GATEWAY_URL"] == gateway["TRUNKLINE_GATEWAY_OWN_URL"]
         assert api["TRUNKLINE_BROKER_URL"] == worker["TRUNKLINE_BROKER_URL"]
         assert values["TRUNKLINE_REDIS_PASSWORD"] in api["TRUNKLINE_BROKER_URL"]
         assert services["redis"].environment(values)["REDISCLI_AUTH"] == values["TRUNKLINE_REDIS_PASSWORD"]
         assert values["TRUNKLINE_POSTGRES_PASSWORD"] in api["TRUNKLINE_DATABASE_URL"]
 
+    def test_each_gateway_has_an_address_that_the_proxy_serves(
+        self, services: dict[str, Service], values: dict[str, str]
+    ) -> None:
+        paths = {
+            name: services[name]
+            .environment(values)["TRUNKLINE_GATEWAY_OWN_URL"]
+            .removeprefix(f"wss://{DOMAIN}")
+            for name in ("gateway", "gateway-2")
+        }
+        proxied = (ROOT / "docker/Caddyfile").read_text()
+        for name, path in paths.items():
+            assert re.search(rf"handle {path} {{[^}}]*reverse_proxy {name}:8471", proxied)
+        given = read_services(
+            {**values, "TRUNKLINE_GATEWAY_URL": ",".join(f"wss://{DOMAIN}{p}" for p in paths.values())}
+        )
+        assert given["api"].environment(values)["TRUNKLINE_GATEWAY_URL"].count(",") == 1
+
     def test_programs_listen_where_they_are_asked(
         self, services: dict[str, Service], values: dict[str, str]
     ) -> None:
-        for name, variable in {"api": "TRUNKLINE_PORT", "gateway": "TRUNKLINE_GATEWAY_PORT"}.items():
+        for name, variable in {
+            "api": "TRUNKLINE_PORT",
+            "gateway": "TRUNKLINE_GATEWAY_PORT",
+            "worker": "TRUNKLINE_WORKER_WATCH_PORT",
+        }.items():
             port = services[name].environment(values)[variable]
             assert f"http://127.0.0.1:{port}/readyz" in services[name].health_check[-1]
         proxied = (ROOT / "docker/Caddyfile").read_text()
         assert re.findall(r"reverse_proxy (\S+:\d+)", proxied) == ["gateway:8471", "gateway-2:8471"]
         assert "dynamic a control-plane 8470" in proxied
         assert services["api"].fields["networks"]["front"]["aliases"] == ["control-plane"]
+
+    def test_the_proxy_has_the_same_ports_inside_where_a_worker_finds_it_by_its_name(
+        self, services: dict[str, Service]
+    ) -> None:
+        proxy, proxied = services["proxy"].fields, (ROOT / "docker/Caddyfile").read_text()
+        listened = set(re.findall(r"^\t(?:https?)_port (\d+)$", proxied, flags=re.MULTILINE))
+        assert proxy["networks"]["outside"]["aliases"] == [DOMAIN]
+        assert (
+            {port for mapping in proxy["ports"] for port in mapping.split(":")} == listened == {"80", "443"}
+        )
 
     def test_commands_are_those_of_the_command_line(self, services: dict[str, Service]) -> None:
         known = {info.name for info in command_line.registered_commands} | {
@@ -279,7 +310,7 @@ class TestMounts:
 
 
 class TestHealth:
-    @pytest.mark.parametrize("name", sorted(set(SERVICES) - UNASKED))
+    @pytest.mark.parametrize("name", sorted(set(SERVICES) - {"migrations"}))
     def test_is_asked_of_every_service_that_stays(self, services: dict[str, Service], name: str) -> None:
         check = services[name].fields["healthcheck"]
         assert services[name].health_check

@@ -130,10 +130,7 @@ def run_job(admin: ControlPlane) -> dict[str, Any]:
 def worker(composed: ComposedPlatform, admin: ControlPlane) -> LocalService:
     invitation = admin.call("POST", "/workers/invitations", {"name": "gpu-1"})["invitation"]
     composed.values["TRUNKLINE_WORKER_INVITATION"] = invitation  # as written into .env
-    service = composed.service("worker")
-    service.start()
-    wait_for(lambda: "worker_ready" in service.said() or None, timeout_seconds=90, what="the worker")
-    return service
+    return composed.start("worker")
 
 
 @pytest.fixture(scope="module")
