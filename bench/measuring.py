@@ -22,10 +22,10 @@ from bench.model_folder import write_model
 from bench.processes import child
 from bench.tables import say
 from splitlearn.identity import Identity
-from splitlearn.party_environment import PATIENT_WAITING
+from splitlearn.party_environment import LARGE_PAGES, PATIENT_WAITING
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
 
-_WAITING = ("OMP_WAIT_POLICY", *PATIENT_WAITING)
+_TOLD = ("OMP_WAIT_POLICY", *PATIENT_WAITING, *LARGE_PAGES)
 
 _PLATFORM_END_SECONDS = 60.0  # the parts are stopped in order
 
@@ -62,10 +62,10 @@ class Environments:
 
     @property
     def waiting(self) -> dict[str, dict[str, str]]:
-        """What either side is told about waiting threads, for the record."""
+        """What either side is told about waiting threads and pages, for the record."""
         return {
-            "split": {key: self.split[key] for key in _WAITING if key in self.split},
-            "reference": {key: self.reference[key] for key in _WAITING if key in self.reference},
+            "split": {key: self.split[key] for key in _TOLD if key in self.split},
+            "reference": {key: self.reference[key] for key in _TOLD if key in self.reference},
         }
 
 

@@ -11,7 +11,8 @@ reference take turns; a platform is stopped before the reference begins, and ano
 turn. The ratio is that of the medians.
 
 The split's processes are started as agents and workers are (splitlearn.party_environment): threads that wait
-soon sleep. The reference keeps torch's defaults: its threads may spin, nobody else wants the cores.
+soon sleep, tensors get large pages. The reference keeps torch's defaults: its threads may spin, nobody else
+wants the cores. With ``--large-pages`` it gets large pages, too.
 
 A step's seconds on the platform are those that the silo reports (the metric ``seconds``): from the step's
 first computation to its last at the silo, the trunk's work and every wait for it included; the trunk's
@@ -20,7 +21,7 @@ worker's ``turn_seconds`` of the whole round. Over the websocket and in the refe
 start to the start of the next one.
 
 Bytes are sealed frames in both directions per valid token, over the websocket its headers too. CPU seconds
-are of all processes of a side, but not of this one, which asks the control plane for numbers every few seconds.
+are of all processes of a side, but not of this one, which asks the control plane for numbers now and then.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from bench.machine import describe_machine, stay_on_cores
 from bench.measuring import LINKS, Effort, Environments, Link, compare
 from bench.processes import ChildError
 from bench.tables import Row, json_path, positive, print_table, say, write_json
-from splitlearn.party_environment import party_environment
+from splitlearn.party_environment import LARGE_PAGES, party_environment
 
 _NUM_CORES = 2
 _INTERRUPTED = 130
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = list(select_cases(dims=options.dim, adapters=options.adapter, clips=options.clip))
     effort = Effort(warmup=options.warmup, steps=options.steps, alternations=options.alternations)
     own = dict(os.environ)  # noqa: TID251 - an entry point; the children get it and what a party needs
-    environments = Environments(split=party_environment(own), reference=own)
+    environments = Environments(
+        split=party_environment(own), reference={**own, **LARGE_PAGES} if options.large_pages else own
+    )
     stay_on_cores(_NUM_CORES)
     rows: list[Row] = []
     code = 0
@@ -83,6 +86,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--adapter", choices=ADAPTERS, action="append", help="what is trained")
     parser.add_argument("--clip", type=_clip, action="append", metavar="{off,1.0}", help="gradient clipping")
     parser.add_argument("--link", choices=LINKS, default="platform", help="(default platform)")
+    parser.add_argument("--large-pages", action="store_true", help="give the reference large pages, too")
     parser.add_argument("--steps", type=positive, default=20, help="measured steps of a run (default 20)")
     parser.add_argument("--warmup", type=positive, default=5, help="steps before them (default 5)")
     parser.add_argument("--alternations", type=positive, default=3, help="runs of each side (default 3)")

@@ -8,18 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from splitlearn.party_environment import PATIENT_WAITING, party_environment
+from splitlearn.party_environment import LARGE_PAGES, PATIENT_WAITING, party_environment
 
 PROGRAM = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 
 
 class TestPartyEnvironment:
     def test_adds_to_what_the_starter_has(self) -> None:
-        assert party_environment({"PATH": "/bin"}) == {"PATH": "/bin", **PATIENT_WAITING}
+        assert party_environment({"PATH": "/bin"}) == {"PATH": "/bin", **PATIENT_WAITING, **LARGE_PAGES}
 
     def test_leaves_own_settings_alone(self) -> None:
         assert party_environment({"GOMP_SPINCOUNT": "5"})["GOMP_SPINCOUNT"] == "5"
-        assert party_environment({"OMP_WAIT_POLICY": "ACTIVE"}) == {"OMP_WAIT_POLICY": "ACTIVE"}
+        assert party_environment({"OMP_WAIT_POLICY": "ACTIVE"}) == {
+            "OMP_WAIT_POLICY": "ACTIVE",
+            **LARGE_PAGES,
+        }
+        assert party_environment({"THP_MEM_ALLOC_ENABLE": "0"})["THP_MEM_ALLOC_ENABLE"] == "0"
 
     def test_torchs_own_runtime_takes_it(self) -> None:
         torch = importlib.util.find_spec("torch")
