@@ -1,6 +1,7 @@
 """Numbers on their way to the control plane: kept on disk until it has accepted them."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
@@ -91,6 +92,7 @@ class MetricsOutbox:
         self._points = self._read()
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
+        self._hurry = asyncio.Event()
         if self._points:
             self._changed.set()
         else:
@@ -120,10 +122,13 @@ class MetricsOutbox:
                 del self._points[: len(batch)]
             self._path.unlink(missing_ok=True)
             self._idle.set()
-            await asyncio.sleep(_BATCH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BATCH_SECONDS):
+                    await self._hurry.wait()
 
     async def drained(self) -> None:
-        """Wait until everything has been accepted."""
+        """Wait until everything has been accepted; what comes from now on is sent at once."""
+        self._hurry.set()
         await self._idle.wait()
 
     def _append(self, points: list[MetricPoint]) -> None:

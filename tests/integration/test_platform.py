@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from splitlearn.parties import Progress, RoundFinished, StepDone, ignore_progress
+from splitlearn.parties import Progress, RoundFinished, ignore_progress
 from splitlearn.simulation.demo_inputs import Inputs, Rows, plan_job, prepare_inputs, read_rows
 from splitlearn.simulation.demo_options import DemoOptions
 from splitlearn.simulation.federation import simulate
@@ -58,18 +58,20 @@ def in_process(
 
 
 class Killer:
-    """Kills the agents' job processes in round 2, and the worker in round 3; each once."""
+    """Kills an agent's job process after round 1, and the worker after round 2; each once, in mid-round."""
 
-    def __init__(self) -> None:
+    def __init__(self, silo: str) -> None:
+        self._silo = silo
         self.federation: PlatformFederation | None = None
         self.killed: list[str] = []
 
     def __call__(self, progress: Progress) -> None:
-        if isinstance(progress, StepDone) and progress.round == 2 and "agent" not in self.killed:
-            agent = self._deployment.agent_pid(progress.silo)
-            [forker] = _children(agent)
+        if not isinstance(progress, RoundFinished):
+            return
+        if progress.round == 1 and "agent" not in self.killed:
+            [forker] = _children(self._deployment.agent_pid(self._silo))
             self._kill("agent", _children(forker))
-        if isinstance(progress, RoundFinished) and progress.round == 2 and "worker" not in self.killed:
+        if progress.round == 2 and "worker" not in self.killed:
             self._kill("worker", [self._deployment.part_pid("worker-1")])
 
     @property
@@ -156,7 +158,7 @@ class TestPlatform:
         services: Mapping[str, str],
         tmp_path: Path,
     ) -> None:
-        killer = Killer()
+        killer = Killer(prepared[0].spec.silos[0].name)
         federation = killer.federation = _federation(prepared, tmp_path, killer, services)
         result = federation.run()
         assert killer.killed == ["agent", "worker"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from client_agent import reporting
 from client_agent.reporting import MetricsOutbox, points_of_progress, points_of_report, points_of_round
 from splitlearn.control_plane.schemas import MetricPoint
 from splitlearn.errors import StorageError
@@ -103,6 +104,27 @@ class TestOutbox:
             outbox.put(POINTS)
             await drain(outbox)
             assert not (tmp_path / "m").exists()
+
+        asyncio.run(check())
+
+    def test_does_not_pause_when_it_is_waited_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporting, "_BATCH_SECONDS", 600.0)
+
+        async def check() -> None:
+            receiver = Receiver()
+            receiver.is_there.set()
+            outbox = MetricsOutbox(tmp_path / "m", send=receiver)
+            sender = asyncio.create_task(outbox.run())
+            outbox.put(POINTS)
+            while not receiver.batches:
+                await asyncio.sleep(0)
+            outbox.put(POINTS)
+            await asyncio.wait_for(outbox.drained(), 30)
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            assert len(receiver.batches) == 2
 
         asyncio.run(check())
 
