@@ -50,10 +50,12 @@ class Receiver:
     def __init__(self) -> None:
         self.batches: list[Sequence[MetricPoint]] = []
         self.is_there = asyncio.Event()
+        self.has_accepted = asyncio.Event()
 
     async def __call__(self, points: tuple[MetricPoint, ...]) -> None:
         await self.is_there.wait()
         self.batches.append(points)
+        self.has_accepted.set()
 
 
 async def drain(outbox: MetricsOutbox) -> None:
@@ -118,8 +120,7 @@ class TestOutbox:
             outbox = MetricsOutbox(tmp_path / "m", send=receiver)
             sender = asyncio.create_task(outbox.run())
             outbox.put(POINTS)
-            while not receiver.batches:
-                await asyncio.sleep(0)
+            await receiver.has_accepted.wait()
             outbox.put(POINTS)
             await asyncio.wait_for(outbox.drained(), 30)
             sender.cancel()
