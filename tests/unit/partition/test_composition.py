@@ -60,6 +60,29 @@ class Pair:
         return grads_of(split), grads_of(self.whole.named_parameters())
 
 
+def rows_depend_on_their_number() -> bool:
+    """Whether this machine's matrix product rounds a row differently when there are more rows.
+
+    An expert computes the rows that chose it. Pads, whose hidden states do not cross the cut, choose other
+    experts than in the whole model: where a row's result depends on how many there are, no cut can give the
+    same bits.
+    """
+    generator = torch.Generator().manual_seed(7)
+    for num_out, num_in in ((32, 32), (32, 16)):
+        rows = torch.randn(36, num_in, generator=generator)
+        weight = torch.randn(num_out, num_in, generator=generator)
+        all_of_them = torch.nn.functional.linear(rows, weight)
+        for number in range(1, len(rows)):
+            if not torch.equal(torch.nn.functional.linear(rows[:number], weight), all_of_them[:number]):
+                return True
+    return False
+
+
+# Products of 32 terms, each rounded by 2**-24 of the largest partial sum, in five layers: 9.6e-6 of the
+# largest value; the way back adds as much again.
+EXPERT_LOGITS_BOUND, EXPERT_GRADIENTS_BOUND = 1e-5, 2e-5
+
+
 def grads_of(parameters: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return {name: parameter.grad for name, parameter in parameters if parameter.grad is not None}
 
@@ -78,6 +101,10 @@ class TestLogits:
             with torch.no_grad():
                 expected = whole(input_ids=ids_BT, attention_mask=layout.attention_mask()).logits
                 composed = compose(silo, trunk, ids_BT, layout)
+            if variant == "qwen3_moe" and layout.has_pads and rows_depend_on_their_number():
+                bound = EXPERT_LOGITS_BOUND * expected[valid_BT].abs().max().item()
+                assert (composed[valid_BT] - expected[valid_BT]).abs().max().item() <= bound, layout
+                continue
             assert torch.equal(composed[valid_BT], expected[valid_BT]), layout
 
     @pytest.mark.parametrize(
@@ -142,8 +169,11 @@ class TestGradients:
                 # but the length, hence the order, of the sums over an expert's rows. At most 36 rows, each
                 # rounding by 2**-24 of the largest term, stay below 2.2e-6 of the largest gradient.
                 inexact = ".experts." in name and layout.has_pads
-                bound = 2.2e-6 * expected[name].abs().max().item() if inexact else 0.0
-                assert (gradient - expected[name]).abs().max().item() <= bound, (layout, name)
+                bound = 2.2e-6 if inexact else 0.0
+                if layout.has_pads and rows_depend_on_their_number():
+                    bound = EXPERT_GRADIENTS_BOUND
+                largest = expected[name].abs().max().item()
+                assert (gradient - expected[name]).abs().max().item() <= bound * largest, (layout, name)
 
 
 class TestSegmentsAlone:
