@@ -8,30 +8,24 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-from splitlearn.control_plane.requests import Absent, Back
+from splitlearn.control_plane.reach import Reach
 
 PHASES = ("preparing", "waiting", "training", "exporting", "finished", "refused", "failed", "ended")
 """Of a job here, as ``trunkline-agent jobs`` shows them."""
 
 
 class AgentWatch:
-    """Counts what the supervisor does; any thread may count or read."""
+    """Counts what the supervisor does; any thread may count or read.
+
+    Attributes:
+        reach: Whether the control plane answers.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._away = "control plane: not logged in yet"
+        self.reach = Reach()
         self._phases: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
-
-    def reach(self, change: Absent | Back) -> None:
-        """Note whether the control plane answers."""
-        with self._lock:
-            self._away = f"control plane: {change.sentence}" if isinstance(change, Absent) else ""
-
-    def logged_in(self) -> None:
-        """Note that this process speaks for the silo."""
-        with self._lock:
-            self._away = ""
 
     def process_began(self) -> None:
         """Count a process of a job."""
@@ -55,20 +49,20 @@ class AgentWatch:
 
     def not_ready(self) -> Sequence[str]:
         """Name what is not there."""
-        with self._lock:
-            return [self._away] if self._away else []
+        missing = self.reach.missing
+        return [missing] if missing else []
 
     def to_text(self) -> str:
         """Return the numbers in Prometheus' text format, version 0.0.4."""
         with self._lock:
-            counts, phases, is_there = Counter(self._counts), Counter(self._phases.values()), not self._away
+            counts, phases = Counter(self._counts), Counter(self._phases.values())
         lines = [
             "# HELP trunkline_agent_jobs Jobs of this silo by what is done for them now.",
             "# TYPE trunkline_agent_jobs gauge",
             *(f'trunkline_agent_jobs{{phase="{phase}"}} {phases[phase]}' for phase in PHASES),
             "# HELP trunkline_agent_control_plane_reachable Whether the control plane answers.",
             "# TYPE trunkline_agent_control_plane_reachable gauge",
-            f"trunkline_agent_control_plane_reachable {int(is_there)}",
+            f"trunkline_agent_control_plane_reachable {int(not self.reach.missing)}",
             "# HELP trunkline_agent_process_starts_total Processes that were started for jobs.",
             "# TYPE trunkline_agent_process_starts_total counter",
             f"trunkline_agent_process_starts_total {counts['starts']}",

@@ -68,14 +68,14 @@ def _serve(settings: Settings, state: StateFolder, membership: Membership, devic
 
     def reach(change: Absent | Back) -> None:
         _say_reach(change)
-        watch.reach(change)
+        watch.reach.change(change)
 
     with (
         ending.signals(),
         _listening(settings, watch),
         Home(lambda: Session(state, on_reach=reach), on_end=ending.end_with) as home,
     ):
-        watch.logged_in()
+        watch.reach.logged_in()
         host = TrunkHost(Station(home, state, device, TrunkCache(device), watch))
         ending.attach(host)
         _report(settings, home, device)

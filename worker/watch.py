@@ -1,6 +1,5 @@
 """What the worker counts, and whether it is ready; read by a listener's thread, changed by the others."""
 
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import redis
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from redis.exceptions import RedisError
 
-from splitlearn.control_plane.requests import Absent, Back
+from splitlearn.control_plane.reach import Reach
 from splitlearn.parties import TrunkStepped
 
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -26,8 +25,7 @@ class WorkerWatch:
 
     def __init__(self, *, broker_url: str | None, broker_dir: Path) -> None:
         self._broker_url, self._broker_dir = broker_url, broker_dir
-        self._lock = threading.Lock()
-        self._away = "control plane: not logged in yet"
+        self.reach = Reach()
         self._confirmed_at: float | None = None
         self.registry = CollectorRegistry()
         self._steps = Counter(
@@ -100,16 +98,6 @@ class WorkerWatch:
         """Note that the control plane has just confirmed the lease."""
         self._confirmed_at = time.monotonic()
 
-    def reach(self, change: Absent | Back) -> None:
-        """Note whether the control plane answers."""
-        with self._lock:
-            self._away = f"control plane: {change.sentence}" if isinstance(change, Absent) else ""
-
-    def logged_in(self) -> None:
-        """Note that this process speaks for the worker."""
-        with self._lock:
-            self._away = ""
-
     # Telling
 
     def to_text(self) -> str:
@@ -118,9 +106,7 @@ class WorkerWatch:
 
     def not_ready(self) -> Sequence[str]:
         """Name what is not there: the control plane, or the broker."""
-        with self._lock:
-            away = self._away
-        return [sentence for sentence in (away, self._missing_broker()) if sentence]
+        return [sentence for sentence in (self.reach.missing, self._missing_broker()) if sentence]
 
     def _missing_broker(self) -> str:
         if self._broker_url is None or not self._broker_url.startswith("redis"):

@@ -115,7 +115,7 @@ async def _supervise(folder: AgentFolder, state: StateFolder, how: _How) -> None
     try:
         await forkery.start()  # it loads while we log in
         async with Session(state, on_reach=_Reach(how.watch)) as session:
-            how.watch.logged_in()
+            how.watch.reach.logged_in()
             _log.info("logged in as silo %s at %s", session.membership.name, session.membership.url)
             supervisor = Supervisor(
                 folder,
@@ -153,7 +153,7 @@ class _Reach:
         self._is_away = False
 
     def __call__(self, word: Absent | Back) -> None:
-        self._watch.reach(word)
+        self._watch.reach.change(word)
         if isinstance(word, Back):
             _log.info("the control plane is back after %.0f s", word.seconds)
         elif not self._is_away:

@@ -55,16 +55,8 @@ class WatchListener:
         Raises:
             LinkError: The address cannot be listened on.
         """
-        status, token = self._status, self._token
-
-        class Handler(_Handler):
-            def answer(self) -> tuple[HTTPStatus, str, str]:
-                headers = {name: str(value) for name, value in self.headers.items()}
-                peer = str(self.client_address[0])
-                return _answer(status, self.path, may=may_read(token=token, peer=peer, headers=headers))
-
         try:
-            self._server = _Server((self._host, self._asked_port), Handler)
+            self._server = _Server((self._host, self._asked_port), self._status, self._token)
         except (OSError, OverflowError) as error:
             raise LinkError(
                 f"cannot listen on {self._host}:{self._asked_port} for health and metrics ({error}); "
@@ -95,17 +87,21 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a reader that stalls must not hold up the program's end
 
+    def __init__(self, address: tuple[str, int], status: Status, token: str | None) -> None:
+        super().__init__(address, _Handler)
+        self.status, self.token = status, token
+
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = _PATIENCE_SECONDS
 
-    def answer(self) -> tuple[HTTPStatus, str, str]:
-        """Return status, type and text."""
-        raise NotImplementedError
+    server: _Server
 
     def do_GET(self) -> None:
         """Answer one request."""
-        status, kind, text = self.answer()
+        headers = {name: str(value) for name, value in self.headers.items()}
+        may = may_read(token=self.server.token, peer=str(self.client_address[0]), headers=headers)
+        status, kind, text = _answer(self.server.status, self.path, may=may)
         content = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)

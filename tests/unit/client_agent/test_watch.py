@@ -37,10 +37,10 @@ class TestAgentWatch:
     def test_is_ready_while_the_control_plane_answers(self) -> None:
         watch = AgentWatch()
         assert watch.not_ready() == ["control plane: not logged in yet"]
-        watch.logged_in()
+        watch.reach.logged_in()
         assert watch.not_ready() == []
-        watch.reach(Absent("no answer", 1.0))
+        watch.reach.change(Absent("no answer", 1.0))
         assert watch.not_ready() == ["control plane: no answer"]
         assert read(watch)["trunkline_agent_control_plane_reachable"] == 0
-        watch.reach(Back(1.0))
+        watch.reach.change(Back(1.0))
         assert read(watch)["trunkline_agent_control_plane_reachable"] == 1

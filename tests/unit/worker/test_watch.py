@@ -56,20 +56,20 @@ class TestNumbers:
 class TestReadiness:
     def test_wants_a_log_in_and_names_an_absent_control_plane(self, watch: WorkerWatch) -> None:
         assert watch.not_ready() == ["control plane: not logged in yet"]
-        watch.logged_in()
+        watch.reach.logged_in()
         assert watch.not_ready() == []
-        watch.reach(Absent("no answer", 1.0))
+        watch.reach.change(Absent("no answer", 1.0))
         assert watch.not_ready() == ["control plane: no answer"]
-        watch.reach(Back(3.0))
+        watch.reach.change(Back(3.0))
         assert watch.not_ready() == []
 
     def test_names_a_broker_folder_that_is_gone(self, tmp_path: Path) -> None:
         watch = WorkerWatch(broker_url=None, broker_dir=tmp_path / "gone")
-        watch.logged_in()
+        watch.reach.logged_in()
         assert watch.not_ready() == [f"broker: there is no folder {tmp_path / 'gone'}"]
 
     def test_names_a_redis_that_does_not_answer_but_not_its_password(self, tmp_path: Path) -> None:
         url = f"redis://:secret@127.0.0.1:{free_port('127.0.0.1')}/0"
         watch = WorkerWatch(broker_url=url, broker_dir=tmp_path)
-        watch.logged_in()
+        watch.reach.logged_in()
         assert watch.not_ready() == ["broker: Redis does not answer (ConnectionError)"]
