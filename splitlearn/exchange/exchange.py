@@ -64,6 +64,13 @@ def _utc_now() -> datetime:
     return datetime.now(tz=UTC)
 
 
+class PeerAwayError(LinkError):
+    """The other side of a conversation was away for longer than patience."""
+
+    code = "peer_away"
+    public = "the other side was away for too long"
+
+
 class Exchange:
     """Sends and receives the messages of one conversation; an async context manager.
 
@@ -71,7 +78,8 @@ class Exchange:
         protocol: The side's conversation.
         connect: Opens the next connection (a silo dials, a worker waits to be dialled).
         peer: Name of the other side, for messages to people.
-        patience_seconds: Without a message for so long after a loss, the peer is given up.
+        patience_seconds: Without a message for so long after a loss, the peer is given up; infinity where
+            somebody else decides that.
         handshake_seconds: A connection without a session after so long is dropped for another.
         now: Time for certificates.
     """
@@ -101,6 +109,7 @@ class Exchange:
         self._failure: Exception | None = None
         self._lost_at: float | None = None
         self._last_refusal: TrunklineError | None = None
+        self._last_loss = ""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -119,8 +128,8 @@ class Exchange:
 
     @property
     def last_refusal(self) -> str:
-        """What to add to a sentence about a peer that is missing: why somebody was turned away, if so."""
-        return f", last refused: {self.refusals[-1].message}" if self.refusals else ""
+        """What to add to a sentence about a peer that is missing: who was turned away, or why none came."""
+        return f", last refused: {self.refusals[-1].message}" if self.refusals else self._last_loss
 
     async def send(self, message: Message) -> None:
         """Hand over a message; waits while the window is full, not for its delivery.
@@ -228,6 +237,7 @@ class Exchange:
         except TimeoutError as error:
             raise self._given_up() from error
         except LinkError as error:
+            self._last_loss = f", last tried: {error.message}"
             if self._remaining_seconds() <= 0:
                 raise self._given_up() from error
             return None
@@ -237,10 +247,11 @@ class Exchange:
             self._lost_at = asyncio.get_running_loop().time()
         return self._lost_at + self._patience_seconds - asyncio.get_running_loop().time()
 
-    def _given_up(self) -> LinkError:
-        return LinkError(
+    def _given_up(self) -> PeerAwayError:
+        return PeerAwayError(
             f"{self.peer} was away for {self._patience_seconds:g} seconds (patience_seconds)"
-            f"{self.last_refusal}; see that it runs and can be reached, then resume the job"
+            f"{self.last_refusal}; see that it runs and can be reached, "
+            "then resume the job"
         )
 
     async def _read(self, link: Link) -> bool:
@@ -292,6 +303,7 @@ class Exchange:
                     self.traffic.resent_messages += event.resent_messages
                 case Received():
                     self._lost_at = self._last_refusal = None
+                    self._last_loss = ""
                     self._inbox.put_nowait(event)
         self._changed.notify_all()
 

@@ -9,6 +9,8 @@ from splitlearn.identity.admission import (
     Invitation,
     enrolment_statement,
     login_statement,
+    rotated_statement,
+    rotation_statement,
 )
 from splitlearn.identity.certificate import MAX_CERTIFICATE_BYTES, Certificate, CertificateKind
 from splitlearn.identity.errors import (
@@ -79,6 +81,8 @@ __all__ = [
     "enrolment_statement",
     "is_name",
     "login_statement",
+    "rotated_statement",
+    "rotation_statement",
     "sign_spec",
     "verify_spec",
 ]

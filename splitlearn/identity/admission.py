@@ -144,6 +144,40 @@ def login_statement(
     return _fields(*(text.encode() for text in texts))
 
 
+def rotation_statement(
+    *,
+    audience: str,
+    kind: CertificateKind,
+    name: str,
+    nonce: str,
+    old_key: PublicKey,
+    new_key: PublicKey,
+) -> bytes:
+    """Return what both keys sign, in ``Context.KEY_ROTATION``, so that the new one may follow the old one.
+
+    Args:
+        audience: URL of the control plane, as in the invitation.
+        kind: Silo or worker.
+        name: Whose keys they are.
+        nonce: As for a log-in.
+        old_key: The certified key.
+        new_key: The one that follows.
+    """
+    return _fields(
+        audience.encode(), kind.value.encode(), name.encode(), nonce.encode(), old_key.raw, new_key.raw
+    )
+
+
+def rotated_statement(
+    *, audience: str, kind: CertificateKind, name: str, nonce: str, key: PublicKey
+) -> bytes:
+    """Return what a new key signs, in ``Context.KEY_ROTATED``, once its certificate is on the party's disk.
+
+    From then on the old key may be refused. Arguments as of :func:`rotation_statement`.
+    """
+    return _fields(audience.encode(), kind.value.encode(), name.encode(), nonce.encode(), key.raw)
+
+
 def _fields(*values: bytes) -> bytes:
     return b"".join(len(value).to_bytes(2, "big") + value for value in values)
 

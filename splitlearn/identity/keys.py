@@ -32,8 +32,12 @@ class Context(StrEnum):
     ENROLMENT = "trunkline/enrolment/v1"
     AGENT_LOGIN = "trunkline/agent-login/v1"
     WORKER_LOGIN = "trunkline/worker-login/v1"
+    KEY_ROTATION = "trunkline/key-rotation/v1"
+    KEY_ROTATED = "trunkline/key-rotated/v1"
     GATEWAY_TICKET = "trunkline/gateway-ticket/v1"
     AUDIT_HEAD = "trunkline/audit-head/v1"
+    SUM_KEY = "trunkline/sum-key/v1"
+    SUM_ROSTER = "trunkline/sum-roster/v1"
 
 
 def signed_bytes(context: Context, message: bytes) -> bytes:

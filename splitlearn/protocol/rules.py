@@ -17,6 +17,8 @@ from splitlearn.wire import (
     RoundEnd,
     RoundSaved,
     StepVoid,
+    SumMessage,
+    SumStart,
     TrunkMessage,
     TurnEnd,
     TurnResult,
@@ -39,6 +41,7 @@ class Rules:
         self._ledger: StepLedger | None = None
         self._phase: Phase | None = None
         self._saving_round = 0
+        self._summing_round = 0
 
     @property
     def phase(self) -> Phase | None:
@@ -102,6 +105,8 @@ class Rules:
             case TurnEnd():
                 if not self._turn.is_complete:
                     raise IllegalMessageError(f"the turn ended at step {self._turn.step}, before its last")
+            case SumStart():
+                self._summing_round = message.round
             case RoundEnd():
                 self._saving_round = message.round
                 self._phase = None
@@ -124,12 +129,12 @@ class Rules:
                 | TurnResult()
             ):
                 return self._current_position()
-            case RoundEnd():
+            case RoundEnd() | SumStart():
                 return Position(round=message.round)
             case RoundSaved():
                 return Position(round=self._saving_round)
             case _:
-                return Position()
+                return Position(round=self._summing_round if isinstance(message, SumMessage) else 0)
 
     def _current_position(self) -> Position:
         if self._ledger is None:

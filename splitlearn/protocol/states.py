@@ -21,6 +21,15 @@ from splitlearn.wire import (
     RoundEnd,
     RoundSaved,
     StepVoid,
+    SumConsent,
+    SumConsents,
+    SumDone,
+    SumEnd,
+    SumKey,
+    SumPart,
+    SumRoster,
+    SumStart,
+    SumTotal,
     TurnEnd,
     TurnRequest,
     TurnResult,
@@ -41,6 +50,10 @@ class State(StrEnum):
     """Inside an evaluation turn."""
     CLOSING_TURN = "closing-turn"
     """The silo has reported the end of its turn."""
+    SUMMING = "summing"
+    """The silos average their blocks; the order inside is that of ``splitlearn.privacy``."""
+    CLOSING_SUM = "closing-sum"
+    """The trunk has ended the sum; the silo takes the average over."""
     SAVING = "saving"
     """The silo is writing its checkpoint of the round."""
     ENDED = "ended"
@@ -61,6 +74,8 @@ _SHARED: dict[tuple[State, type[Message]], State] = {
     (State.TRAINING, Refusal): State.TRAINING,
     (State.EVALUATING, Refusal): State.EVALUATING,
     (State.SAVING, Refusal): State.SAVING,
+    (State.SUMMING, Refusal): State.SUMMING,
+    (State.CLOSING_SUM, Refusal): State.CLOSING_SUM,
     (State.TRAINING, Activations): State.TRAINING,
     (State.TRAINING, Hidden): State.TRAINING,
     (State.TRAINING, GradHidden): State.TRAINING,
@@ -71,10 +86,26 @@ _SHARED: dict[tuple[State, type[Message]], State] = {
     (State.EVALUATING, Hidden): State.EVALUATING,
     (State.EVALUATING, TurnEnd): State.CLOSING_TURN,
     (State.CLOSING_TURN, TurnResult): State.WAITING,
+    (State.WAITING, SumStart): State.SUMMING,
+    **{
+        (State.SUMMING, message): State.SUMMING
+        for message in (SumKey, SumRoster, SumConsent, SumConsents, SumPart, SumTotal)
+    },
+    (State.SUMMING, SumEnd): State.CLOSING_SUM,
+    (State.CLOSING_SUM, SumDone): State.WAITING,
     (State.WAITING, RoundEnd): State.SAVING,
     (State.SAVING, RoundSaved): State.WAITING,
 }
-_ENDABLE = (State.JOINING, State.WAITING, State.TRAINING, State.EVALUATING, State.CLOSING_TURN, State.SAVING)
+_ENDABLE = (
+    State.JOINING,
+    State.WAITING,
+    State.TRAINING,
+    State.EVALUATING,
+    State.CLOSING_TURN,
+    State.SUMMING,
+    State.CLOSING_SUM,
+    State.SAVING,
+)
 _ENDINGS: dict[tuple[State, type[Message]], State] = {
     **{(state, JobEnd): State.ENDED for state in _ENDABLE},
     **{(state, Goodbye): State.OVER for state in (*_ENDABLE, State.ENDED)},
@@ -83,7 +114,20 @@ _ENDINGS: dict[tuple[State, type[Message]], State] = {
 SILO_TABLE: Table = {**_SHARED, **_ENDINGS}
 
 # The trunk may end the job while messages of the silo are still on their way to it.
-LATE_MESSAGES = (Ready, TurnRequest, Activations, GradHidden, TurnEnd, RoundSaved)
+LATE_MESSAGES = (
+    Ready,
+    TurnRequest,
+    Activations,
+    GradHidden,
+    TurnEnd,
+    RoundSaved,
+    SumKey,
+    SumConsent,
+    SumPart,
+    SumDone,
+)
+# Likewise where the trunk gives up a sum.
+_LATE_IN_SUM = (SumKey, SumConsent, SumPart)
 TRUNK_TABLE: Table = {
     **_SHARED,
     **_ENDINGS,
@@ -91,8 +135,16 @@ TRUNK_TABLE: Table = {
     # A request may cross the start of a turn, or the order to save, on its way.
     **{
         (state, TurnRequest): state
-        for state in (State.TRAINING, State.EVALUATING, State.SAVING, State.CLOSING_TURN)
+        for state in (
+            State.TRAINING,
+            State.EVALUATING,
+            State.SAVING,
+            State.CLOSING_TURN,
+            State.SUMMING,
+            State.CLOSING_SUM,
+        )
     },
+    **{(State.CLOSING_SUM, message): State.CLOSING_SUM for message in _LATE_IN_SUM},
     (State.CLOSING_TURN, Refusal): State.CLOSING_TURN,
 }
 

@@ -18,9 +18,10 @@ Written by `python -m splitlearn.wire.catalogue > docs/what-leaves.md`; do not e
 page with the schema, and another that nothing outside the schema can be encoded.
 
 This is the closed list of what a silo and the trunk say to each other during a job: every message type
-and every field. There is no field for text, for a token, for a label or for a weight: each is a number, a
-member of an enumeration, a list of numbers or a tensor, with one stated meaning. A type or field that is
-not on this list cannot be encoded, and is refused where it arrives.
+and every field. There is no field for text, for a token or for a label: each is a number, a member of an
+enumeration, a list of numbers, a tensor, a key or a signature, with one stated meaning. What a silo's
+blocks learned has one field, `SumPart.words`, used by jobs with `silo_blocks: averaged` alone, and is masked
+there. A type or field that is not on this list cannot be encoded, and is refused where it arrives.
 
 The list says what is sent, not what can be concluded. Activations and gradients are functions of the
 text and of its labels, and whoever runs the trunk and knows the base weights can recover most of both;

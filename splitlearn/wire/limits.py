@@ -21,6 +21,7 @@ class Limits:
         max_tensor_dims: Axes of one tensor.
         max_tensor_elements: Elements of one tensor, where an axis of length 0 counts as 1.
         max_list_items: Items of one list (row lengths, gradient norms).
+        max_words: Words of one part of a secure sum.
     """
 
     max_frame_bytes: int = 4 * MIB + ENVELOPE_BYTES + TAG_BYTES
@@ -28,6 +29,7 @@ class Limits:
     max_tensor_dims: int = 4
     max_tensor_elements: int = 1 << 28
     max_list_items: int = 1 << 16
+    max_words: int = 1 << 18
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -5,12 +5,9 @@ come the encoding (``encoding``), and the page ``docs/what-leaves.md`` (``catalo
 tokens of a micro-batch, rows one after another in the batch's order without pads; D hidden size.
 """
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Any, Final
-
-import numpy as np
+from typing import Annotated, Final
 
 from splitlearn.wire.envelope import Direction
 from splitlearn.wire.schema import (
@@ -29,6 +26,18 @@ from splitlearn.wire.schema import (
     Tensor,
     listed_fields,
 )
+from splitlearn.wire.sum_messages import (
+    SumConsent,
+    SumConsents,
+    SumDone,
+    SumEnd,
+    SumKey,
+    SumPart,
+    SumRoster,
+    SumStart,
+    SumTotal,
+)
+from splitlearn.wire.value import Value
 
 
 class Phase(IntEnum):
@@ -71,44 +80,6 @@ class RefusalCode(IntEnum):
     INTERNAL = 4
 
 
-class _Value:
-    """Equality by value, and a representation that never shows a tensor's contents."""
-
-    __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]  # arrays are mutable
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(_same(mine, theirs) for mine, theirs in zip(_values(self), _values(other), strict=True))
-
-    def __repr__(self) -> str:
-        shown = (f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def _values(value: Any) -> tuple[Any, ...]:
-    return tuple(getattr(value, field.name) for field in fields(value))
-
-
-def _same(mine: Any, theirs: Any) -> bool:
-    if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
-        return np.array_equal(mine, theirs, equal_nan=True)
-    if isinstance(mine, tuple) and isinstance(theirs, tuple):
-        return len(mine) == len(theirs) and all(map(_same, mine, theirs))
-    if isinstance(mine, float) and isinstance(theirs, float):
-        return mine == theirs or (math.isnan(mine) and math.isnan(theirs))
-    return type(mine) is type(theirs) and bool(mine == theirs)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"<{value.dtype} {list(value.shape)}>"
-    if isinstance(value, tuple):
-        return f"<{len(value)} items>"
-    return value.name if isinstance(value, IntEnum) else repr(value)
-
-
 _COUNT = "a place in the job's public plan"
 _LOSS = "how well the model predicts this silo's labels, on average; over steps, whether a text is repeated"
 _STATES = (
@@ -125,7 +96,7 @@ _NORM = "how far a step moved this block: one number per tensor and step"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Outcome(_Value):
+class Outcome(Value):
     """What a step came to: enough to clip by the global norm, or to skip the step, on both sides alike.
 
     A list is empty where the sender does not hold the segment or the segment is frozen.
@@ -159,7 +130,7 @@ _ROUND = Listed(U32, "the round, from 1", _COUNT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Ready(_Value):
+class Ready(Value):
     """The silo is loaded and waits. ``last_round``: last round it has a checkpoint of, 0 for none."""
 
     last_round: Annotated[int, Listed(U32, "last round that the silo has a checkpoint of", _COUNT)]
@@ -169,14 +140,14 @@ class Ready(_Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TurnRequest(_Value):
+class TurnRequest(Value):
     """The silo asks for a phase by itself."""
 
     phase: Annotated[Phase, _PHASE]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Activations(_Value):
+class Activations(Value):
     """What the bottom made of one micro-batch: fp32 [N, D], N the sum of ``lengths``.
 
     ``outcome`` is that of the silo's previous step, where the trunk still waits for it.
@@ -207,32 +178,34 @@ class Activations(_Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GradHidden(_Value):
+class GradHidden(Value):
     """Gradient of the micro-batch's loss with respect to the trunk's output: fp32 [N, D]."""
 
     micro_batch: Annotated[int, _MICRO_BATCH]
-    loss_sum: Annotated[float, Listed(F64, "loss summed over the micro-batch's label tokens", _LOSS)]
+    loss_sum: Annotated[
+        float, Listed(F64, "loss summed over the micro-batch's label tokens, or 0: withheld", _LOSS)
+    ]
     grad: Annotated[Array, Listed(_ROWS_ND, "gradient of the loss by the trunk's output", _GRADIENT)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TurnEnd(_Value):
+class TurnEnd(Value):
     """All steps of the turn are done; in ``eval`` the sums run over the silo's held-out rows."""
 
     outcome: Annotated[Outcome | None, Listed(_OUTCOME, "outcome of the last step", "see Outcome")]
-    loss_sum: Annotated[float, Listed(F64, "loss summed over the turn's label tokens", _LOSS)]
+    loss_sum: Annotated[float, Listed(F64, "loss summed over the turn's label tokens, or 0: withheld", _LOSS)]
     num_tokens: Annotated[int, Listed(U64, "label tokens of the turn", "how much text has labels, not which")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RoundSaved(_Value):
+class RoundSaved(Value):
     """The silo's checkpoint of the round is on disk."""
 
     round: Annotated[int, _ROUND]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Goodbye(_Value):
+class Goodbye(Value):
     """The silo leaves."""
 
     reason: Annotated[
@@ -241,7 +214,7 @@ class Goodbye(_Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TurnStart(_Value):
+class TurnStart(Value):
     """The silo's turn: do ``num_steps`` steps from global step ``first_step`` on."""
 
     phase: Annotated[Phase, _PHASE]
@@ -251,7 +224,7 @@ class TurnStart(_Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Hidden(_Value):
+class Hidden(Value):
     """What the trunk made of one micro-batch: fp32 [N, D], rows as in its activations."""
 
     micro_batch: Annotated[int, _MICRO_BATCH]
@@ -259,7 +232,7 @@ class Hidden(_Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GradActivations(_Value):
+class GradActivations(Value):
     """Gradient with respect to the activations: fp32 [N, D]; None where the bottom is frozen.
 
     ``outcome`` is that of the step, with its last micro-batch only.
@@ -274,14 +247,14 @@ class GradActivations(_Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class StepVoid(_Value):
+class StepVoid(Value):
     """A gradient somewhere is not finite: undo the step and send the next activations again."""
 
     step: Annotated[int, Listed(U32, "the global step that is skipped", "that some silo's step failed")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TurnResult(_Value):
+class TurnResult(Value):
     """Answers TurnEnd."""
 
     voided: Annotated[
@@ -290,28 +263,54 @@ class TurnResult(_Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RoundEnd(_Value):
+class RoundEnd(Value):
     """The round is over: the silo saves its checkpoint and answers RoundSaved."""
 
     round: Annotated[int, _ROUND]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class JobEnd(_Value):
+class JobEnd(Value):
     """The job is over."""
 
     status: Annotated[JobStatus, Listed(Choice(JobStatus), "how the job ended", "whether it failed, not how")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Refusal(_Value):
+class Refusal(Value):
     """The trunk does not do what the silo asked for."""
 
     code: Annotated[RefusalCode, Listed(Choice(RefusalCode), "why", "a limit or version of the trunk")]
 
 
-SiloMessage = Ready | TurnRequest | Activations | GradHidden | TurnEnd | RoundSaved | Goodbye
-TrunkMessage = TurnStart | Hidden | GradActivations | StepVoid | TurnResult | RoundEnd | JobEnd | Refusal
+SiloMessage = (
+    Ready
+    | TurnRequest
+    | Activations
+    | GradHidden
+    | TurnEnd
+    | RoundSaved
+    | Goodbye
+    | SumKey
+    | SumConsent
+    | SumPart
+    | SumDone
+)
+TrunkMessage = (
+    TurnStart
+    | Hidden
+    | GradActivations
+    | StepVoid
+    | TurnResult
+    | RoundEnd
+    | JobEnd
+    | Refusal
+    | SumStart
+    | SumRoster
+    | SumConsents
+    | SumTotal
+    | SumEnd
+)
 Message = SiloMessage | TrunkMessage
 
 
@@ -337,6 +336,10 @@ CLOSED_LIST: Final = (
     _listed_as(5, TurnEnd, Direction.SILO_TO_TRUNK),
     _listed_as(6, RoundSaved, Direction.SILO_TO_TRUNK),
     _listed_as(7, Goodbye, Direction.SILO_TO_TRUNK),
+    _listed_as(8, SumKey, Direction.SILO_TO_TRUNK),
+    _listed_as(9, SumConsent, Direction.SILO_TO_TRUNK),
+    _listed_as(10, SumPart, Direction.SILO_TO_TRUNK),
+    _listed_as(11, SumDone, Direction.SILO_TO_TRUNK),
     _listed_as(65, TurnStart, Direction.TRUNK_TO_SILO),
     _listed_as(66, Hidden, Direction.TRUNK_TO_SILO),
     _listed_as(67, GradActivations, Direction.TRUNK_TO_SILO),
@@ -345,5 +348,10 @@ CLOSED_LIST: Final = (
     _listed_as(70, RoundEnd, Direction.TRUNK_TO_SILO),
     _listed_as(71, JobEnd, Direction.TRUNK_TO_SILO),
     _listed_as(72, Refusal, Direction.TRUNK_TO_SILO),
+    _listed_as(73, SumStart, Direction.TRUNK_TO_SILO),
+    _listed_as(74, SumRoster, Direction.TRUNK_TO_SILO),
+    _listed_as(75, SumConsents, Direction.TRUNK_TO_SILO),
+    _listed_as(76, SumTotal, Direction.TRUNK_TO_SILO),
+    _listed_as(77, SumEnd, Direction.TRUNK_TO_SILO),
 )
 """Everything that a party may say. Nothing else can be encoded or decoded."""

@@ -20,6 +20,9 @@ from splitlearn.wire.limits import Limits
 Array = npt.NDArray[np.float32]
 """A tensor that crosses: fp32 in memory on both sides, whatever the codec makes of it in between."""
 
+Words32 = npt.NDArray[np.uint32]
+"""Masked words of a secure sum: integers modulo 2^32."""
+
 
 @dataclass(slots=True)
 class Writer:
@@ -247,6 +250,91 @@ class Numbers:
 
 LIST_U32 = Numbers("list of u32", np.dtype(">u4"), int)
 LIST_F32 = Numbers("list of f32", np.dtype(">f4"), float)
+
+
+@dataclass(frozen=True, slots=True)
+class Octets:
+    """A byte string of bounded length: its length as u16, then the bytes.
+
+    Attributes:
+        least: Fewest bytes.
+        most: Most bytes; at most 65,535.
+    """
+
+    least: int
+    most: int
+
+    @property
+    def label(self) -> str:
+        """The length."""
+        return f"{self.most} bytes" if self.least == self.most else f"{self.least} to {self.most} bytes"
+
+    def write(self, writer: Writer, value: Any) -> None:
+        """Append a byte string; see :class:`FieldKind`."""
+        if type(value) is not bytes or not self.least <= len(value) <= self.most:
+            raise UnlistedError(f"{self.label} are wanted as exact bytes")
+        writer.head += len(value).to_bytes(2, "big") + value
+
+    def read(self, reader: Reader) -> bytes:
+        """Take a byte string; see :class:`FieldKind`."""
+        length = int.from_bytes(reader.take(2), "big")
+        if not self.least <= length <= self.most:
+            raise MessageError(f"{reader.where} has {length} bytes, {self.label} are allowed")
+        return bytes(reader.take(length))
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """A tuple of values of one kind: their count as u16, then each.
+
+    Attributes:
+        inner: The kind.
+        most: Most items.
+    """
+
+    inner: FieldKind
+    most: int
+
+    @property
+    def label(self) -> str:
+        """The inner kind, several times."""
+        return f"at most {self.most} of {self.inner.label}"
+
+    def write(self, writer: Writer, value: Any) -> None:
+        """Append a tuple; see :class:`FieldKind`."""
+        if type(value) is not tuple or len(value) > self.most:
+            raise UnlistedError(f"a tuple of {self.label} is wanted")
+        writer.head += len(value).to_bytes(2, "big")
+        for item in value:
+            self.inner.write(writer, item)
+
+    def read(self, reader: Reader) -> tuple[Any, ...]:
+        """Take a tuple; see :class:`FieldKind`."""
+        count = int.from_bytes(reader.take(2), "big")
+        if count > self.most:
+            raise MessageError(f"{reader.where} has {count} items, {self.most} are allowed")
+        return tuple(self.inner.read(reader) for _ in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A vector of u32 that are integers modulo 2^32: their count as u32, then each little-endian."""
+
+    label: str = "vector of u32"
+
+    def write(self, writer: Writer, value: Any) -> None:
+        """Append a vector; see :class:`FieldKind`."""
+        if type(value) is not np.ndarray or value.dtype != np.uint32 or value.ndim != 1:
+            raise UnlistedError("a vector of u32 is a uint32 array of one axis")
+        writer.limits.check("max_words", len(value), what="the number of words of a vector")
+        U32.write(writer, len(value))
+        writer.head += np.ascontiguousarray(value, dtype="<u4").data.cast("B")
+
+    def read(self, reader: Reader) -> Words32:
+        """Take a vector; see :class:`FieldKind`."""
+        count = U32.read(reader)
+        reader.limits.check("max_words", count, what=f"the number of words of {reader.where}")
+        return np.frombuffer(reader.take(4 * count), dtype="<u4").astype(np.uint32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,12 @@ from splitlearn.wire import (
     PaddingSide,
     Phase,
     Ready,
+    SumConsent,
+    SumConsents,
+    SumKey,
+    SumPart,
+    SumRoster,
+    SumTotal,
     TurnEnd,
     decode_message,
     encode_message,
@@ -54,7 +60,16 @@ Target = Callable[[bytearray, random.Random], None]
 def _messages() -> list[Message]:
     rows_ND = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
     outcome = Outcome(norms_bottom=(0.5,), norms_trunk=(1.0, 2.0), norms_top=(), finite=True, num_tokens=4)
+    key = SumKey(
+        certificate=bytes(9), key=bytes(32), num_tokens=3, num_words=2, next_attempt=1, signature=bytes(64)
+    )
     return [
+        key,
+        SumConsent(signature=bytes(64), seeds=(bytes(48),)),
+        SumPart(offset=0, words=np.arange(2, dtype=np.uint32)),
+        SumRoster(attempt=1, members=(key, key)),
+        SumConsents(signatures=(bytes(64),), seed=bytes(48)),
+        SumTotal(offset=0, words=np.arange(2, dtype=np.uint32)),
         Ready(last_round=1, served=frozenset(Phase)),
         TurnEnd(outcome=outcome, loss_sum=1.5, num_tokens=12),
         Hidden(micro_batch=0, hidden=rows_ND),

@@ -38,6 +38,9 @@ from splitlearn.identity import (
 )
 from splitlearn.wire import ENVELOPE_BYTES, FrameDecoder, Limits
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, it finds its neighbours there
+from tests.vectors.sum_vectors import sum_vectors
+
 FOLDER = Path(__file__).parent
 NOT_BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
 NOT_AFTER = datetime(2027, 1, 1, tzinfo=UTC)
@@ -234,7 +237,11 @@ def _recorded_ciphertext() -> bytes | None:
 
 def build() -> dict[str, str]:
     """Return the content of every vector file by its name."""
-    vectors = {"identity.json": identity_vectors(), "channel.json": channel_vectors(_recorded_ciphertext())}
+    vectors = {
+        "identity.json": identity_vectors(),
+        "channel.json": channel_vectors(_recorded_ciphertext()),
+        "secure_sum.json": sum_vectors(root, not_before=NOT_BEFORE, not_after=NOT_AFTER, now=NOW),
+    }
     return {name: json.dumps(value, indent=1) + "\n" for name, value in vectors.items()}
 
 

@@ -40,6 +40,15 @@ from splitlearn.wire import (
     RoundEnd,
     RoundSaved,
     StepVoid,
+    SumConsent,
+    SumConsents,
+    SumDone,
+    SumEnd,
+    SumKey,
+    SumPart,
+    SumRoster,
+    SumStart,
+    SumTotal,
     TurnEnd,
     TurnRequest,
     TurnResult,
@@ -81,7 +90,10 @@ def grad_activations(micro_batch: int = 0, outcome: Outcome | None = OUTCOME) ->
 
 def say(pair: Any, *messages: Message) -> None:
     """Let whoever may say each message say it, and deliver it."""
-    trunk_says = (TurnStart, Hidden, GradActivations, StepVoid, TurnResult, JobEnd, Refusal)
+    trunk_says = (
+        *(TurnStart, Hidden, GradActivations, StepVoid, TurnResult, JobEnd, Refusal),
+        *(SumStart, SumRoster, SumConsents, SumTotal, SumEnd),
+    )
     for message in messages:
         side = pair.trunk if isinstance(message, trunk_says) else pair.silo
         side.send(message)
@@ -228,6 +240,80 @@ class TestTurn:
         with pytest.raises(TrunklineError, match="step") as caught:
             pair.pump()
         assert caught.value.code == "wrong_step"
+
+
+WORDS = np.arange(5, dtype=np.uint32)
+KEY = SumKey(
+    certificate=bytes(9),
+    key=bytes(32),
+    num_tokens=3,
+    num_words=5,
+    next_attempt=1,
+    signature=bytes(64),
+)
+PART, TOTAL = SumPart(offset=0, words=WORDS), SumTotal(offset=0, words=WORDS)
+CONSENT = SumConsent(signature=bytes(64), seeds=())
+SUM = (
+    *(SumStart(round=1, step=2), KEY, SumRoster(attempt=1, members=(KEY,)), CONSENT),
+    *(SumConsents(signatures=(bytes(64),), seed=None), PART, TOTAL),
+)
+
+
+class TestSum:
+    def test_stands_between_turns(self, pair: Any) -> None:
+        say(pair, READY, *SUM, SumEnd(averaged=True), SumDone(averaged=True))
+        assert (pair.silo.state, pair.trunk.state) == (State.WAITING, State.WAITING)
+        assert received(pair.trunk)[1:] == [KEY, CONSENT, PART, SumDone(averaged=True)]
+        assert len(received(pair.silo)) == 5
+
+    def test_is_placed_at_its_round(self, pair: Any) -> None:
+        say(pair, READY, *SUM)
+        positions = {event.position for event in pair.silo.events() if isinstance(event, Received)}
+        assert positions == {Position(round=1)}
+
+    def test_given_up_drops_what_was_on_its_way(self, pair: Any) -> None:
+        say(pair, READY, *SUM[:5])
+        received(pair.trunk)
+        pair.silo.send(PART)
+        pair.trunk.send(SumEnd(averaged=False))
+        pair.pump()
+        assert received(pair.silo)[-1] == SumEnd(averaged=False)
+        say(pair, SumDone(averaged=False), train_turn(), *STEP)
+        assert pair.trunk.state is State.TRAINING
+
+    @pytest.mark.parametrize(
+        ("before", "illegal"),
+        [
+            ((READY,), PART),
+            ((READY,), SumDone(averaged=True)),
+            ((READY, *SUM), SumDone(averaged=True)),
+            ((READY, train_turn()), KEY),
+        ],
+    )
+    def test_has_its_place_for_the_silo(
+        self, pair: Any, before: tuple[Message, ...], illegal: Message
+    ) -> None:
+        say(pair, *before)
+        with pytest.raises(LocalProtocolError):
+            pair.silo.send(illegal)
+
+    @pytest.mark.parametrize(
+        ("before", "illegal"),
+        [
+            ((), SumStart(round=1, step=0)),
+            ((READY,), TOTAL),
+            ((READY, train_turn()), SumStart(round=1, step=0)),
+            ((READY, *SUM), SumStart(round=1, step=2)),
+            ((READY, *SUM), train_turn()),
+            ((READY, *SUM, SumEnd(averaged=True)), TOTAL),
+        ],
+    )
+    def test_has_its_place_for_the_trunk(
+        self, pair: Any, before: tuple[Message, ...], illegal: Message
+    ) -> None:
+        say(pair, *before)
+        with pytest.raises(LocalProtocolError):
+            pair.trunk.send(illegal)
 
 
 class TestVoid:

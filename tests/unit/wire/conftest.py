@@ -25,6 +25,15 @@ from splitlearn.wire import (
     RoundEnd,
     RoundSaved,
     StepVoid,
+    SumConsent,
+    SumConsents,
+    SumDone,
+    SumEnd,
+    SumKey,
+    SumPart,
+    SumRoster,
+    SumStart,
+    SumTotal,
     TurnEnd,
     TurnRequest,
     TurnResult,
@@ -41,6 +50,15 @@ def rows_nd() -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def every_message(rows_nd: Any) -> list[Message]:
+    key = SumKey(
+        certificate=bytes(range(190)),
+        key=bytes(32),
+        num_tokens=1 << 40,
+        num_words=7,
+        next_attempt=3,
+        signature=bytes(64),
+    )
+    words = np.array([0, 1, 2**32 - 1], np.uint32)
     outcome = Outcome(norms_bottom=(0.5, 1.25), norms_trunk=(2.0,), norms_top=(), finite=True, num_tokens=17)
     return [
         Ready(last_round=3, served=frozenset({Phase.TRAIN, Phase.EVAL})),
@@ -68,4 +86,14 @@ def every_message(rows_nd: Any) -> list[Message]:
         RoundEnd(round=4),
         JobEnd(status=JobStatus.COMPLETED),
         Refusal(code=RefusalCode.TOO_LARGE),
+        key,
+        SumConsent(signature=bytes(64), seeds=(bytes(48), bytes(range(48)))),
+        SumPart(offset=1 << 33, words=words),
+        SumDone(averaged=True),
+        SumStart(round=2, step=40),
+        SumRoster(attempt=3, members=(key, key, key)),
+        SumConsents(signatures=(bytes(64),) * 3, seed=bytes(48)),
+        SumConsents(signatures=(), seed=None),
+        SumTotal(offset=0, words=words),
+        SumEnd(averaged=False),
     ]
