@@ -1,29 +1,29 @@
-"""Rows of a data file: plain text, JSONL, CSV, TSV. Torch-free, streaming, strict.
+"""Rows of a data file: plain text, JSON, JSONL, CSV, TSV. Torch-free, streaming, strict.
 
 Each format is a generator of rows; a row that is wrong ends the reading with a
 :class:`~splitlearn.errors.DataError` that names file and line. Blank lines are passed over.
 """
 
 import csv
-import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn
 
 from splitlearn.errors import DataError
 from splitlearn.records.columns import ColumnMapping
+from splitlearn.records.json_rows import array_rows, begins_an_array, json_object
+from splitlearn.records.layouts import Layout, OnBadRow, laid_out
 from splitlearn.records.lines import decoded_lines
-from splitlearn.records.record import Record, json_kind
+from splitlearn.records.record import Record
 
 
 class DataFormat(StrEnum):
     """How a file's rows are written."""
 
     TEXT = "text"
+    JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
     TSV = "tsv"
@@ -34,7 +34,7 @@ _FORMAT_BY_SUFFIX = {
     ".text": DataFormat.TEXT,
     ".jsonl": DataFormat.JSONL,
     ".ndjson": DataFormat.JSONL,
-    ".json": DataFormat.JSONL,
+    ".json": DataFormat.JSON,
     ".csv": DataFormat.CSV,
     ".tsv": DataFormat.TSV,
 }
@@ -47,17 +47,15 @@ class ReadLimits:
     Attributes:
         max_line_bytes: Longest line.
         max_rows: Most rows.
+        max_array_characters: Longest JSON array of rows.
     """
 
     max_line_bytes: int = 16 << 20
     max_rows: int = 10_000_000
+    max_array_characters: int = 256 << 20
 
 
 DEFAULT_LIMITS = ReadLimits()
-
-
-OnBadRow = Callable[[DataError], None]
-"""Told of a row that is wrong; raises to end the reading, or returns to pass the row over."""
 
 
 def end_reading(error: DataError) -> None:
@@ -69,6 +67,7 @@ def read_records(
     path: Path,
     *,
     data_format: DataFormat | None = None,
+    layout: Layout = Layout.ROWS,
     columns: ColumnMapping | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
     on_bad_row: OnBadRow = end_reading,
@@ -78,6 +77,7 @@ def read_records(
     Args:
         path: The file; its suffix says the format unless ``data_format`` does.
         data_format: The format, where the suffix does not say it.
+        layout: How rows lie in the file's objects, where one is not simply the other.
         columns: New names of columns, applied to every row.
         limits: What the file may hold.
         on_bad_row: Told of each row that is wrong by itself. What is wrong with the whole file, or leaves
@@ -95,7 +95,7 @@ def read_records(
         on_bad_row(error)
         num_bad += 1
 
-    for record in reader(path, limits, refuse):
+    for record in laid_out(reader(path, limits, refuse), layout=layout, refuse=refuse):
         count += 1
         if count > limits.max_rows:
             raise DataError(f"{record.where}: more than {limits.max_rows} rows, the limit; split the file")
@@ -138,73 +138,29 @@ def _read_text(path: Path, limits: ReadLimits, _: OnBadRow) -> Iterator[Record]:
 
 
 def _read_jsonl(path: Path, limits: ReadLimits, refuse: OnBadRow) -> Iterator[Record]:
+    yield from _json_lines(path, decoded_lines(path, max_line_bytes=limits.max_line_bytes), refuse)
+
+
+def _read_json(path: Path, limits: ReadLimits, refuse: OnBadRow) -> Iterator[Record]:
+    lines = decoded_lines(path, max_line_bytes=limits.max_array_characters)
+    is_array, lines = begins_an_array(lines)
+    if is_array:
+        yield from array_rows(lines, source=str(path), max_characters=limits.max_array_characters)
+    else:
+        yield from _json_lines(path, lines, refuse)
+
+
+def _json_lines(path: Path, lines: Iterator[str], refuse: OnBadRow) -> Iterator[Record]:
     source = str(path)
-    for number, line in enumerate(decoded_lines(path, max_line_bytes=limits.max_line_bytes), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            columns = _json_object(line, where=f"{source}:{number}")
+            columns = json_object(line, where=f"{source}:{number}")
         except DataError as error:
             refuse(error)
         else:
             yield Record(columns, source, number)
-
-
-def _json_object(line: str, *, where: str) -> dict[str, object]:
-    try:
-        value = json.loads(
-            line,
-            object_pairs_hook=_without_doubles,
-            parse_constant=_no_constant,
-            parse_int=_whole,
-            parse_float=_finite,
-        )
-        if "\\ud" in line or "\\uD" in line:
-            json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        hint = "; a JSON array must be written as one object per line" if line.lstrip()[0] == "[" else ""
-        raise DataError(
-            f"{where}: not JSON at character {error.pos + 1} ({error.msg}), "
-            f"expected one object per line{hint}"
-        ) from error
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: half of a surrogate pair in a text; write the whole character") from error
-    except RecursionError as error:
-        raise DataError(f"{where}: the line is nested too deeply; correct the line") from error
-    except ValueError as error:
-        raise DataError(f"{where}: {error}; correct the line") from error
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where}: the line is {json_kind(value)}, expected one object per line, "
-            'such as {"text": "..."}'
-        )
-    return value
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        doubled = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {doubled!r} occurs twice in one object")
-    return result
-
-
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
-
-
-def _whole(digits: str) -> int:
-    try:
-        return int(digits)
-    except ValueError:  # Python's own limit, which guards against numbers that take hours to read
-        raise ValueError(f"a number of {len(digits)} digits is too long to be read as one") from None
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError("a number is too large to be held, and infinity is not JSON")
-    return value
 
 
 def _read_tsv(path: Path, limits: ReadLimits, refuse: OnBadRow) -> Iterator[Record]:
@@ -274,6 +230,7 @@ def _checked_header(row: list[str], *, where: str) -> list[str]:
 
 _READERS: dict[DataFormat, Callable[[Path, ReadLimits, OnBadRow], Iterator[Record]]] = {
     DataFormat.TEXT: _read_text,
+    DataFormat.JSON: _read_json,
     DataFormat.JSONL: _read_jsonl,
     DataFormat.CSV: _read_csv,
     DataFormat.TSV: _read_tsv,

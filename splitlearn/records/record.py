@@ -64,14 +64,21 @@ class Record:
                 column=column,
             )
         value = self.columns[column]
-        if isinstance(value, str):
-            return value
-        if isinstance(value, bool | int | float):
-            return json.dumps(value)
-        raise DataError(
-            f"{self.where}: column {column!r} holds {json_kind(value)}, expected text, a number or a "
-            "boolean; write the part that is wanted into a column of its own"
-        )
+        text = plain_text(value)
+        if text is None:
+            raise DataError(
+                f"{self.where}: column {column!r} holds {json_kind(value)}, expected text, a number or a "
+                "boolean; write the part that is wanted into a column of its own, or join a list "
+                '({column|join ", "})'
+            )
+        return text
+
+
+def plain_text(value: object) -> str | None:
+    """Return text as it is, numbers and booleans as JSON writes them; None for anything else."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, bool | int | float) else None
 
 
 def known_names(names: Iterable[str]) -> str:

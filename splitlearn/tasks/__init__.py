@@ -10,6 +10,7 @@ from splitlearn.records import (
     DEFAULT_LIMITS,
     ColumnMapping,
     DataFormat,
+    Layout,
     ReadLimits,
     Record,
     format_of,
@@ -23,6 +24,7 @@ from splitlearn.tasks.batches import (
     concatenate_batches,
 )
 from splitlearn.tasks.chance import keyed_digest, keyed_fraction, keyed_random
+from splitlearn.tasks.choice_scores import ClassCounts, Score, count_classes, macro_f1
 from splitlearn.tasks.evaluation import EvaluationPlan, EvaluationResult
 from splitlearn.tasks.examples import Prepared, prepare
 from splitlearn.tasks.holdout import Split, split_holdout
@@ -30,25 +32,30 @@ from splitlearn.tasks.rows import IGNORED, Example, TokenRow
 from splitlearn.tasks.scoring import LossSum, RowScore, best_candidate, row_scores, total_loss
 from splitlearn.tasks.silo_data import DataReport, SiloData, load_silo_data, prepare_silo_data
 from splitlearn.tasks.template import Template
-from splitlearn.tasks.texts import RowTexts, Task, UnknownLabelsError, row_texts
+from splitlearn.tasks.text_scores import Rouge, bleu_4, exact_match, mean_rouge, rouge, token_f1
+from splitlearn.tasks.texts import RowTexts, Task, UnknownLabelsError, refuse_unfit_row, row_texts
 from splitlearn.tasks.tokenizing import TextTokenizer, encode_texts, load_tokenizer, padding_id
 
 __all__ = [
     "DEFAULT_LIMITS",
     "IGNORED",
     "BatchPlan",
+    "ClassCounts",
     "ColumnMapping",
     "DataFormat",
     "DataReport",
     "EvaluationPlan",
     "EvaluationResult",
     "Example",
+    "Layout",
     "LossSum",
     "Prepared",
     "ReadLimits",
     "Record",
+    "Rouge",
     "RowScore",
     "RowTexts",
+    "Score",
     "SiloData",
     "Split",
     "Task",
@@ -58,22 +65,30 @@ __all__ = [
     "TokenRow",
     "UnknownLabelsError",
     "best_candidate",
+    "bleu_4",
     "collate",
     "concatenate_batches",
+    "count_classes",
     "encode_texts",
+    "exact_match",
     "format_of",
     "keyed_digest",
     "keyed_fraction",
     "keyed_random",
     "load_silo_data",
     "load_tokenizer",
+    "macro_f1",
+    "mean_rouge",
     "padding_id",
     "prepare",
     "prepare_silo_data",
     "read_records",
+    "refuse_unfit_row",
+    "rouge",
     "row_scores",
     "row_texts",
     "split_holdout",
+    "token_f1",
     "total_loss",
     "write_records",
 ]

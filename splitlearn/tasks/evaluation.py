@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from splitlearn.partition import PaddingSide
 from splitlearn.tasks.batches import TokenBatch, collate
+from splitlearn.tasks.choice_scores import Score, choice_scores, is_right
 from splitlearn.tasks.rows import Example, TokenRow
 from splitlearn.tasks.scoring import LossSum, RowScore, best_candidate
+from splitlearn.tasks.texts import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +19,13 @@ class EvaluationResult:
         loss: Over the right rows only, also for ``choice``.
         num_examples: Held-out rows evaluated.
         num_right: ``choice``: rows whose right candidate scored best; None for other tasks.
+        scores: ``choice``: what else is to be said.
     """
 
     loss: LossSum
     num_examples: int
     num_right: int | None
+    scores: tuple[Score, ...] = ()
 
     @property
     def accuracy(self) -> float | None:
@@ -37,8 +41,10 @@ class EvaluationPlan:
         batch_size: Token rows per batch; the last batch may hold fewer, and the candidates of one example
             may lie in two batches.
         pad_token_id: Fills padded places.
-        max_examples: Examples after this many are left out; None for all.
+        max_examples: Examples after this many are left out, and with them the rest of a group that would be
+            torn apart; None for all.
         padding_side: Where rows are padded.
+        task: Whose numbers :meth:`result` gives beside loss and accuracy.
     """
 
     def __init__(
@@ -49,8 +55,10 @@ class EvaluationPlan:
         pad_token_id: int,
         max_examples: int | None = None,
         padding_side: PaddingSide = "right",
+        task: Task | None = None,
     ) -> None:
-        self._examples = tuple(examples[:max_examples])
+        self._task = task
+        self._examples = _whole_groups(examples, max_examples)
         assert self._examples, "split_holdout leaves at least one held-out row"
         self._rows: tuple[TokenRow, ...] = tuple(
             row for example in self._examples for row in example.candidates
@@ -79,14 +87,24 @@ class EvaluationPlan:
     def result(self, scores: Sequence[RowScore]) -> EvaluationResult:
         """Sum up the scores of all rows, given in the order of the batches and of the rows in each."""
         assert len(scores) == len(self._rows), "one score per token row"
-        loss_sum, num_tokens, num_right, first = 0.0, 0, 0, 0
+        loss_sum, num_tokens, first = 0.0, 0, 0
+        chosen: list[int] = []
         for example in self._examples:
             group = scores[first : first + len(example.candidates)]
             first += len(group)
             loss_sum -= group[example.right].log_likelihood
             num_tokens += group[example.right].num_tokens
-            num_right += best_candidate(group) == example.right
-        is_choice = any(len(example.candidates) > 1 for example in self._examples)
-        return EvaluationResult(
-            LossSum(loss_sum, num_tokens), len(self._examples), num_right if is_choice else None
-        )
+            chosen.append(best_candidate(group))
+        loss, count = LossSum(loss_sum, num_tokens), len(self._examples)
+        if not any(len(example.candidates) > 1 for example in self._examples):
+            return EvaluationResult(loss, count, None)
+        num_right = sum(map(is_right, self._examples, chosen))
+        others = choice_scores(self._examples, chosen, task=self._task)
+        return EvaluationResult(loss, count, num_right, others)
+
+
+def _whole_groups(examples: Sequence[Example], max_examples: int | None) -> tuple[Example, ...]:
+    """Return the first examples; a group that the limit would tear apart stays away, unless it is all."""
+    kept = tuple(examples[:max_examples])
+    torn = {example.group for example in examples[len(kept) :] if example.group}
+    return tuple(example for example in kept if example.group not in torn) or kept

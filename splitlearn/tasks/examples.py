@@ -1,17 +1,20 @@
 """Texts to token rows: special tokens, labels, truncation."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from splitlearn.errors import DataError
 from splitlearn.records import Record
-from splitlearn.spec import ChoiceTask, SftTask
+from splitlearn.spec import CausalLmTask, ChoiceTask, SftTask, SummariseTask
+from splitlearn.tasks.chat import chat_texts, refuse_without_chat
 from splitlearn.tasks.rows import IGNORED, Example, TokenRow
-from splitlearn.tasks.texts import RowTexts, Task, row_texts
+from splitlearn.tasks.template import Template
+from splitlearn.tasks.texts import RowTexts, Task, are_fixed, row_texts
 from splitlearn.tasks.tokenizing import TextTokenizer, encode_texts
 
 MIN_TOKENS = 2  # one token to read and one to predict
+_NO_ROW = Record({}, "", 0)
 _ROWS_AT_A_TIME = 1024  # enough to keep the tokenizer busy, little enough to hold
 
 
@@ -26,6 +29,9 @@ class Prepared:
         answers_cut: Rows of which an answer, or the whole text, lost tokens on its right.
         truncated: Rows that lost tokens in any way.
         dropped: Rows that had no token to learn.
+        tokens_cut_left: Tokens that prompts lost on their left.
+        tokens_cut_right: Tokens that answers or whole texts lost on their right; of several candidates, by
+            the one that lost most.
     """
 
     examples: tuple[Example, ...]
@@ -34,6 +40,8 @@ class Prepared:
     answers_cut: int
     truncated: int
     dropped: int
+    tokens_cut_left: int = 0
+    tokens_cut_right: int = 0
 
 
 def prepare(
@@ -47,9 +55,10 @@ def prepare(
     """Tokenise every row of a data set for a task.
 
     ``causal-lm``: begin token, text, end token (each where the tokenizer has one); every token is a label;
-    a text that is too long is cut on its right. ``sft``: begin token, prompt, answer, end token; answer
-    and end token are labels. ``choice``: begin token, prompt, candidate; the candidate's tokens are labels,
-    and there is no end token, so that a candidate's score is that of its own words.
+    a text that is too long is cut on its right. ``sft``, ``summarise``: begin token, prompt, answer, end
+    token; answer and end token are labels; where a chat template writes them, it writes begin and end too.
+    ``choice``: begin token, prompt, candidate; the candidate's tokens are labels, and there is no end token,
+    so that a candidate's score is that of its own words.
 
     A prompt that leaves no room for its answer is cut on its left, the begin token stays; an answer that
     does not fit by itself is cut on its right. Every candidate of a row follows the same prompt tokens.
@@ -71,6 +80,9 @@ def prepare(
         raise DataError(f"max_tokens: {max_tokens} is below {MIN_TOKENS}, one token to read and one to learn")
     fitter = _Fitter(tokenizer=tokenizer, task=task, max_tokens=max_tokens, vocab_size=vocab_size)
     texts = row_texts(records, task=task)
+    if _is_chat(task):
+        refuse_without_chat(tokenizer)
+        texts = (_in_chat(row, tokenizer) for row in texts)
     while chunk := list(islice(texts, _ROWS_AT_A_TIME)):
         fitter.add(chunk)
     return fitter.finish()
@@ -87,13 +99,18 @@ class _Fitter:
     prompts_cut: int = 0
     answers_cut: int = 0
     truncated: int = 0
+    tokens_cut_left: int = 0
+    tokens_cut_right: int = 0
 
     def __post_init__(self) -> None:
-        self._begin = _listed(self.tokenizer.bos_token_id)
-        self._end = [] if isinstance(self.task, ChoiceTask) else _listed(self.tokenizer.eos_token_id)
+        is_chat = _is_chat(self.task)
+        has_end = not (is_chat or isinstance(self.task, ChoiceTask))
+        self._begin = [] if is_chat else _listed(self.tokenizer.bos_token_id)
+        self._end = _listed(self.tokenizer.eos_token_id) if has_end else []
         self._candidates: list[list[int]] = []
-        if isinstance(self.task, ChoiceTask):
-            answers = list(self.task.answers.values())
+        if isinstance(self.task, ChoiceTask) and self.task.answers and are_fixed(self.task):
+            # As they are written out: a doubled brace is one.
+            answers = [Template.parse(answer).render(_NO_ROW) for answer in self.task.answers.values()]
             self._candidates = self._encode(answers)
             _refuse_prefixes(answers, self._candidates)
 
@@ -103,7 +120,15 @@ class _Fitter:
             self.rows += 1
             candidates = self._candidate_rows(prompt, answers)
             if all(row.num_label_tokens for row in candidates):
-                self.examples.append(Example(candidates, texts.right, texts.fingerprint))
+                example = Example(
+                    candidates,
+                    texts.right,
+                    texts.fingerprint,
+                    group=texts.group_digest,
+                    exact=texts.exact,
+                    token_f1=texts.token_f1,
+                )
+                self.examples.append(example)
 
     def finish(self) -> Prepared:
         return Prepared(
@@ -113,6 +138,8 @@ class _Fitter:
             answers_cut=self.answers_cut,
             truncated=self.truncated,
             dropped=self.rows - len(self.examples),
+            tokens_cut_left=self.tokens_cut_left,
+            tokens_cut_right=self.tokens_cut_right,
         )
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -125,18 +152,20 @@ class _Fitter:
     def _answers(self, chunk: Sequence[RowTexts]) -> Iterator[list[list[int]]]:
         if self._candidates:
             return iter([self._candidates] * len(chunk))
-        encoded = self._encode([texts.answers[0] for texts in chunk])
-        return ([ids + self._end] for ids in encoded)
+        encoded = iter(self._encode([answer for texts in chunk for answer in texts.answers]))
+        return ([ids + self._end for ids in islice(encoded, len(texts.answers))] for texts in chunk)
 
     def _candidate_rows(self, prompt: list[int], answers: list[list[int]]) -> tuple[TokenRow, ...]:
         context = self._begin + self._fitting_prompt(prompt, longest=max(map(len, answers)))
         room = self.max_tokens - len(context)
-        prompt_is_cut = len(context) < len(self._begin) + len(prompt)
-        answer_is_cut = any(len(answer) > room for answer in answers)
-        self.prompts_cut += prompt_is_cut
-        self.answers_cut += answer_is_cut
-        self.truncated += prompt_is_cut or answer_is_cut
-        learns_context = not isinstance(self.task, SftTask | ChoiceTask)
+        cut_left = len(self._begin) + len(prompt) - len(context)
+        cut_right = max(max(map(len, answers)) - room, 0)
+        self.tokens_cut_left += cut_left
+        self.tokens_cut_right += cut_right
+        self.prompts_cut += cut_left > 0
+        self.answers_cut += cut_right > 0
+        self.truncated += cut_left > 0 or cut_right > 0
+        learns_context = isinstance(self.task, CausalLmTask)
         return tuple(_row(context, answer[:room], learns_context=learns_context) for answer in answers)
 
     def _fitting_prompt(self, prompt: list[int], *, longest: int) -> list[int]:
@@ -144,6 +173,15 @@ class _Fitter:
         floor = 0 if self._begin else 1
         room = max(self.max_tokens - len(self._begin) - longest, floor)
         return prompt[max(len(prompt) - room, 0) :]
+
+
+def _is_chat(task: Task) -> bool:
+    return isinstance(task, SftTask | SummariseTask) and task.chat is not None
+
+
+def _in_chat(texts: RowTexts, tokenizer: TextTokenizer) -> RowTexts:
+    prompt, answer = chat_texts(texts.messages, texts.answers[0], tokenizer=tokenizer)
+    return replace(texts, prompt=prompt, answers=(answer,))
 
 
 def _listed(token_id: int | None) -> list[int]:

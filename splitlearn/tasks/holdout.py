@@ -24,8 +24,8 @@ def split_holdout(
     """Hold out about a share of the examples, by a hash of (seed, silo, the row's texts).
 
     A row is held out or not whatever else the data set holds: rows added later move no other row, and
-    equal rows are on the same side. Only where the hash would leave one side empty, the one row nearest to
-    the border changes sides.
+    equal rows, and rows of one group, are on the same side. Only where the hash would leave one side empty,
+    the one row nearest to the border changes sides.
 
     Args:
         examples: All examples of one silo.
@@ -43,7 +43,10 @@ def split_holdout(
             f"{where}silo {silo_name!r}: {len(examples)} usable rows, needs at least {_MIN_ROWS}: one to "
             "train on and one held out; add rows, or raise max_tokens if rows were dropped"
         )
-    draws = [keyed_fraction("holdout", seed, silo_name, example.fingerprint) for example in examples]
+    draws = [
+        keyed_fraction("holdout", seed, silo_name, example.group or example.fingerprint)
+        for example in examples
+    ]
     order = sorted(range(len(examples)), key=lambda index: (draws[index], index))
     chosen = {index for index in order if draws[index] < share} or {order[0]}
     if len(chosen) == len(examples):

@@ -38,11 +38,17 @@ class Example:
             same prompt tokens; else one row.
         right: Index of the candidate that is right: the row that is trained on.
         fingerprint: Digest of the row's texts; equal texts have equal fingerprints.
+        group: Digest that rows about the same share; empty for a row by itself.
+        exact: Of a row with candidates of its own: which are as good as the right one; else empty.
+        token_f1: Of such a row: how many words each candidate shares with the right one; else empty.
     """
 
     candidates: tuple[TokenRow, ...]
     right: int
     fingerprint: bytes
+    group: bytes = b""
+    exact: tuple[bool, ...] = ()
+    token_f1: tuple[float, ...] = ()
 
     @property
     def target(self) -> TokenRow:

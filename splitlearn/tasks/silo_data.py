@@ -4,7 +4,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from splitlearn.records import DEFAULT_LIMITS, ColumnMapping, DataFormat, ReadLimits, Record, read_records
+from splitlearn.records import (
+    DEFAULT_LIMITS,
+    ColumnMapping,
+    DataFormat,
+    Layout,
+    ReadLimits,
+    Record,
+    read_records,
+)
 from splitlearn.tasks.examples import Prepared, prepare
 from splitlearn.tasks.holdout import Split, split_holdout
 from splitlearn.tasks.rows import Example, TokenRow
@@ -27,6 +35,8 @@ class DataReport:
         training_tokens: Tokens of one pass over the training rows.
         label_tokens: Of these, tokens that the loss counts.
         max_tokens: The limit that was applied.
+        tokens_cut_left: Tokens that prompts lost on their left.
+        tokens_cut_right: Tokens that answers or whole texts lost on their right.
     """
 
     rows: int
@@ -39,6 +49,8 @@ class DataReport:
     training_tokens: int
     label_tokens: int
     max_tokens: int
+    tokens_cut_left: int = 0
+    tokens_cut_right: int = 0
 
     def describe(self) -> str:
         """Return one sentence for people."""
@@ -46,7 +58,8 @@ class DataReport:
         if self.truncated:
             sentence += (
                 f"; {self.truncated} cut to {self.max_tokens} tokens "
-                f"({self.prompts_cut} prompts on the left, {self.answers_cut} answers or texts on the right)"
+                f"({self.prompts_cut} prompts on the left by {self.tokens_cut_left} tokens, "
+                f"{self.answers_cut} answers or texts on the right by {self.tokens_cut_right})"
             )
         if self.dropped:
             sentence += f"; {self.dropped} without a token to learn dropped"
@@ -85,6 +98,7 @@ def load_silo_data(
     seed: int,
     columns: ColumnMapping | None = None,
     data_format: DataFormat | None = None,
+    layout: Layout = Layout.ROWS,
     vocab_size: int | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> SiloData:
@@ -100,6 +114,7 @@ def load_silo_data(
         seed: The specification's seed.
         columns: New names of the file's columns.
         data_format: The format, where the path's suffix does not say it.
+        layout: How rows lie in the file's objects.
         vocab_size: Rows of the model's embedding, where known.
         limits: What the file may hold.
 
@@ -107,7 +122,7 @@ def load_silo_data(
         DataError: The file, a row, a column or a label is wrong, or there are too few rows.
         ModelError: The tokenizer does not belong to the model.
     """
-    records = read_records(path, data_format=data_format, columns=columns, limits=limits)
+    records = read_records(path, data_format=data_format, layout=layout, columns=columns, limits=limits)
     return prepare_silo_data(
         records,
         silo_name=silo_name,
@@ -168,4 +183,6 @@ def _report(
         training_tokens=sum(len(row.input_ids) for row in training),
         label_tokens=sum(row.num_label_tokens for row in training),
         max_tokens=max_tokens,
+        tokens_cut_left=prepared.tokens_cut_left,
+        tokens_cut_right=prepared.tokens_cut_right,
     )

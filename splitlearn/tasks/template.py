@@ -1,13 +1,24 @@
-"""Prompt templates: ``{column}``, and ``{{`` ``}}`` for braces. Nothing else. Torch-free."""
+"""Templates over a row's columns; the language is :mod:`splitlearn.template_syntax`'s. Torch-free."""
 
-import string
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from splitlearn.errors import DataError
-from splitlearn.records import Record
+from splitlearn.records import Record, plain_text
+from splitlearn.template_syntax import (
+    Asked,
+    Condition,
+    Field,
+    Literal,
+    Node,
+    columns_needed,
+    columns_read,
+    parse_template,
+)
 
-_RULE = "write {column} for a column's text, {{ and }} for braces"
+MAX_RENDERED_CHARACTERS = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -19,50 +30,100 @@ class Template:
 
     Attributes:
         source: The template as written.
-        parts: (literal text, column whose text follows, or None).
+        nodes: Its parts.
     """
 
     source: str
-    parts: tuple[tuple[str, str | None], ...]
+    nodes: tuple[Node, ...]
 
     @classmethod
     def parse(cls, source: str) -> Self:
         """Read a template.
 
-        A column's name may hold anything but braces, ``.``, ``[``, ``]``, ``:`` and ``!``; map another
-        name first.
-
         Raises:
-            DataError: A brace stands alone, or a field is not a plain name.
+            DataError: It is malformed; says at which character.
         """
-        try:
-            pieces = list(string.Formatter().parse(source))
-        except ValueError as error:
-            raise DataError(f"template {source!r}: {error}; {_RULE}") from error
-        parts = []
-        for literal, field, format_spec, conversion in pieces:
-            if field is not None and (not _is_plain(field) or format_spec or conversion):
-                raise DataError(
-                    f"template {source!r}: the field {field!r} is not a plain column name; {_RULE}"
-                )
-            parts.append((literal, field))
-        return cls(source, tuple(parts))
+        return cls(source, parse_template(source))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the template reads, in order of first use."""
-        return tuple(dict.fromkeys(field for _, field in self.parts if field is not None))
+        return columns_read(self.nodes)
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """The columns without which no row can be rendered, in order of first use."""
+        return columns_needed(self.nodes)
 
     def render(self, record: Record) -> str:
         """Return the template's text with the row's columns put in.
 
         Raises:
-            DataError: The row lacks a column (the message lists those it has), or a value is no text.
+            DataError: The row lacks a column (the message lists those it has), a value is no text, or the
+                text becomes too long.
         """
-        return "".join(
-            literal + ("" if field is None else record.text(field)) for literal, field in self.parts
-        )
+        text = "".join(_rendered(self.nodes, record))
+        if len(text) > MAX_RENDERED_CHARACTERS:
+            raise DataError(
+                f"{record.where}: the template makes a text of {len(text)} characters of this row, the limit "
+                f"is {MAX_RENDERED_CHARACTERS}; name a column less often, or shorten the row"
+            )
+        return text
 
 
-def _is_plain(field: str) -> bool:
-    return bool(field) and field == field.strip() and not set(field) & set(".[]{}")
+def is_empty(value: object) -> bool:
+    """Return whether a value is null, a text of white space alone, or an empty list or object."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value in ([], {})
+
+
+def _rendered(nodes: Sequence[Node], record: Record) -> list[str]:
+    texts = []
+    for node in nodes:
+        match node:
+            case Literal():
+                texts.append(node.text)
+            case Field():
+                texts.append(_field(node, record))
+            case Condition():
+                texts += _rendered(node.then if _holds(node, record) else node.otherwise, record)
+    return texts
+
+
+def _field(field: Field, record: Record) -> str:
+    value = record.columns.get(field.column)
+    if field.otherwise is not None and is_empty(value):
+        return field.otherwise
+    if field.as_json and field.column in record.columns:
+        text = json.dumps(value, ensure_ascii=False)
+    elif field.separator is not None and isinstance(value, list):
+        text = field.separator.join(_items(field.column, value, record))
+    else:
+        text = record.text(field.column)
+    return text.strip() if field.trims else text
+
+
+def _items(column: str, values: list[object], record: Record) -> list[str]:
+    texts = []
+    for value in values:
+        text = plain_text(value)
+        if text is None:
+            raise DataError(
+                f"{record.where}: the list in column {column!r} holds more than texts, numbers and booleans, "
+                "which cannot be joined; write them into a column of texts"
+            )
+        texts.append(text)
+    return texts
+
+
+def _holds(condition: Condition, record: Record) -> bool:
+    value = record.columns.get(condition.column)
+    is_filled = not is_empty(value) and value is not False
+    match condition.asked:
+        case Asked.FILLED:
+            return is_filled
+        case Asked.EMPTY:
+            return not is_filled
+        case Asked.EQUAL:
+            return plain_text(value) == condition.text
+        case Asked.OTHER:
+            return plain_text(value) != condition.text

@@ -16,9 +16,13 @@ class TextTokenizer(Protocol):
     bos_token_id: int | None
     eos_token_id: int | None
     pad_token_id: int | None
+    chat_template: Any
 
     def __call__(self, text: list[str], **options: Any) -> Any:
         """Tokenise texts; the result's ``input_ids`` hold one list of ids per text."""
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        """Write a conversation as the model knows it."""
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:

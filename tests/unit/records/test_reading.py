@@ -1,5 +1,6 @@
 """Files to rows: what is read, and the sentence for everything that is not."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -241,9 +242,9 @@ class TestPublicFiles:
         expected = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         assert [record.columns["text"] for record in read(path)] == expected
 
-    def test_json_array_is_refused_with_the_remedy(self, test_data: Path) -> None:
-        with pytest.raises(DataError, match="a JSON array must be written as one object per line"):
-            read(test_data / "data/instruction/llms_from_scratch/instruction-data.json")
+    def test_a_json_array_is_read_to_its_end(self, test_data: Path) -> None:
+        path = test_data / "data/instruction/llms_from_scratch/instruction-data.json"
+        assert columns(path) == json.loads(path.read_text(encoding="utf-8"))
 
 
 class TestBadRows:

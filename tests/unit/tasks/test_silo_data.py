@@ -39,8 +39,8 @@ class TestLoadSiloData:
         assert report.training_tokens == sum(len(row.input_ids) for row in data.training)
         assert report.label_tokens == report.training_tokens - report.training
         assert (
-            "50 cut to 52 tokens (0 prompts on the left, 50 answers or texts on the right)"
-            in report.describe()
+            "50 cut to 52 tokens (0 prompts on the left by 0 tokens, "
+            "50 answers or texts on the right by 1275)" in report.describe()
         )
 
     def test_dropped_rows_are_told(self, bare_tokenizer: TextTokenizer) -> None:
