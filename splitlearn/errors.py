@@ -8,6 +8,7 @@
     ├── ModelError                the model folder, family, or cut is wrong          exit 3
     ├── DataError                 a data set, its columns or a row is wrong          exit 4
     ├── StorageError              a checkpoint or result cannot be written or read   exit 5
+    │   └── NoSpaceError          for the disk is full
     ├── WireError                 bytes that are no frame or message of ours         exit 6
     ├── IdentityError             a key, certificate or signature is refused         exit 7
     ├── ChannelError              a handshake or sealed frame is refused             exit 8
@@ -81,6 +82,22 @@ class StorageError(TrunklineError):
     code = "storage"
     exit_code = 5
     public = "the other side could not store its state"
+
+
+class NoSpaceError(StorageError):
+    """A disk is full; the message names the file and the bytes, what others may know the bytes alone.
+
+    Args:
+        message: With the file, the bytes and the remedy.
+        public: With the bytes and the remedy.
+    """
+
+    code = "no_space"
+    public = "its disk is full"
+
+    def __init__(self, message: str, *, public: str) -> None:
+        super().__init__(message)
+        self.public = public
 
 
 class WireError(TrunklineError):

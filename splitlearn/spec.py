@@ -7,46 +7,46 @@ misspelt setting can never be ignored; a field that is valid but not served yet 
 
 import hashlib
 import json
-import string
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError, model_validator
 
 from splitlearn.errors import SpecError, UnservedError
+from splitlearn.frozen import Frozen
+from splitlearn.task_spec import CausalLmTask, ChatSpec, ChoiceTask, SftTask, SummariseTask, TaskSpec
+
+__all__ = [
+    "MAX_SILOS",
+    "MAX_SPEC_BYTES",
+    "AdamWSpec",
+    "CausalLmTask",
+    "ChatSpec",
+    "ChoiceTask",
+    "CutSpec",
+    "EvaluationSpec",
+    "Frozen",
+    "FullAdapter",
+    "JobSpec",
+    "LearningRateSpec",
+    "LoraAdapter",
+    "Name",
+    "PrivacySpec",
+    "SGDSpec",
+    "SftTask",
+    "SiloSpec",
+    "SummariseTask",
+    "TaskSpec",
+]
 
 MAX_SILOS = 256
+MIN_SILOS_AVERAGED = 3
 MAX_SPEC_BYTES = 1 << 20
 _DIGEST_CONTEXT = b"trunkline/spec/v1\0"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 """A silo, data set or job: lower-case letters, digits, dot, underscore, hyphen; 1 to 64 characters."""
-
-
-def _with_a_column(template: str) -> str:
-    try:
-        names_one = any(field is not None for _, field, _, _ in string.Formatter().parse(template))
-    except ValueError:  # what is wrong with it is said where it is parsed
-        return template
-    if not names_one:
-        raise PydanticCustomError(  # its sentence goes out as it is, with no "Value error" before it
-            "template_without_column",
-            "the template names no column, so every row would have the same text; "
-            "write a column in braces, such as {text}",
-        )
-    return template
-
-
-Template = Annotated[str, Field(min_length=1, max_length=8192), AfterValidator(_with_a_column)]
-"""Text of a row over its columns, ``{column}``; it names at least one."""
-
-
-class Frozen(BaseModel):
-    """Base of every part of the specification: immutable, strict about names, finite about numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CutSpec(Frozen):
@@ -78,6 +78,8 @@ class LoraAdapter(Frozen):
         alpha: Scaling numerator: the update is multiplied by alpha / r.
         dropout: Probability of zeroing an input element of the adapter, in [0, 1).
         targets: Module names ("q_proj"), or empty for PEFT's default of the model's family.
+        freeze_a: Train B alone (arXiv 2403.12313). The average of B times A is then the average of the
+            products; with both trained, averaging each apart is not.
     """
 
     kind: Literal["lora"] = "lora"
@@ -85,6 +87,7 @@ class LoraAdapter(Frozen):
     alpha: float = Field(default=16.0, gt=0, le=65536)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ()
+    freeze_a: bool = False
 
 
 class AdamWSpec(Frozen):
@@ -120,41 +123,6 @@ class LearningRateSpec(Frozen):
     floor: float = Field(default=0.0, ge=0, le=1)
 
 
-class CausalLmTask(Frozen):
-    """Next-token prediction on every token of a text."""
-
-    kind: Literal["causal-lm"] = "causal-lm"
-    text: Template = "{text}"
-
-
-class SftTask(Frozen):
-    """Supervised fine-tuning: the loss is taken on the answer only.
-
-    Attributes:
-        prompt: Template over the row's columns, ``{column}``; what the model reads. It may name none.
-        answer: Template over the row's columns; what it learns to write, followed by the end token.
-    """
-
-    kind: Literal["sft"] = "sft"
-    prompt: str = Field(default="{prompt}", min_length=1, max_length=8192)
-    answer: Template = "{answer}"
-
-
-class ChoiceTask(Frozen):
-    """Classification by scoring: the candidate answer with the highest log-likelihood wins.
-
-    Attributes:
-        prompt: Template over the row's columns.
-        label: Name of the column that holds the right answer's key.
-        answers: Candidate text by key as found in the label column, e.g. {"0": "bad", "1": "good"}.
-    """
-
-    kind: Literal["choice"] = "choice"
-    prompt: Template = "{text}"
-    label: str = Field(default="label", min_length=1, max_length=256)
-    answers: dict[str, str] = Field(min_length=2, max_length=256)
-
-
 class EvaluationSpec(Frozen):
     """Evaluation on each silo's held-out rows, split, with the silo's own blocks.
 
@@ -169,6 +137,22 @@ class EvaluationSpec(Frozen):
     holdout: float = Field(default=0.1, gt=0, le=0.5)
     batch_size: int = Field(default=8, ge=1, le=4096)
     max_rows: int = Field(default=256, ge=1, le=1_000_000)
+
+
+class AveragingSpec(Frozen):
+    """How silos average their blocks; see docs/protocol.md, section 14.
+
+    Attributes:
+        every_steps: Client-batching only: average after each n-th step of a round besides its end; 0 for
+            the round's end only.
+        moments: After an average the optimiser's moments of a silo's blocks stay its own, or begin anew.
+        fraction_bits: Binary digits behind the point of the sum's fixed-point numbers. What a silo's
+            blocks changed since the last average, times its weight, lies below 2^(31 - fraction_bits) / K.
+    """
+
+    every_steps: int = Field(default=0, ge=0, le=1_000_000)
+    moments: Literal["local", "reset"] = "local"
+    fraction_bits: int = Field(default=24, ge=8, le=30)
 
 
 class PrivacySpec(Frozen):
@@ -186,6 +170,9 @@ class JobSpec(Frozen):
         name: The job's name for people.
         model: Registered model, or folder, that every party resolves for itself.
         schedule: How silos and trunk take turns.
+        silo_blocks: Bottom and top stay as they are, are trained by each silo for itself, or are trained and
+            averaged by a secure sum over at least 3 silos.
+        averaging: When and how they are averaged.
         turn_steps: Serial only: steps of one silo's turn; None for all its steps of the round.
         batch_size: Rows per micro-batch and silo.
         accumulation_steps: Micro-batches per optimiser step.
@@ -193,7 +180,8 @@ class JobSpec(Frozen):
         steps_per_round: Optimiser steps of a round (serial: of each silo in a round).
         precision: Compute precision.
         codec: How tensors between silo and trunk are encoded.
-        on_lost_silo: Wait for a silo that vanished, or go on without it.
+        on_lost_silo: Wait for a silo that vanished, or go on without it from the last common round on.
+        min_silos: With ``continue``: where fewer would be left, the job waits.
         release: Who receives the result: each silo its own model, or the project all of it.
         patience_seconds: Without progress for this long, a party is reported lost.
     """
@@ -217,13 +205,14 @@ class JobSpec(Frozen):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     codec: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     seed: int = Field(default=0, ge=0, lt=1 << 63)
-    task: CausalLmTask | SftTask | ChoiceTask = Field(default=CausalLmTask(), discriminator="kind")
+    task: TaskSpec = Field(default=CausalLmTask(), discriminator="kind")
     evaluation: EvaluationSpec = EvaluationSpec()
     on_lost_silo: Literal["wait", "continue"] = "wait"
     min_silos: int = Field(default=1, ge=1, le=MAX_SILOS)
     patience_seconds: float = Field(default=600.0, gt=0, le=604_800)
     privacy: PrivacySpec = PrivacySpec()
     release: Literal["silos", "project"] = "silos"
+    averaging: AveragingSpec = AveragingSpec()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -244,7 +233,33 @@ class JobSpec(Frozen):
             raise ValueError(
                 f"turn_steps: {self.turn_steps} is more than steps_per_round {self.steps_per_round}; lower it"
             )
+        self._refuse_averaging()
         return self
+
+    def _refuse_averaging(self) -> None:
+        averaging, is_averaged = self.averaging, self.silo_blocks == "averaged"
+        if is_averaged and len(self.silos) < MIN_SILOS_AVERAGED:
+            raise ValueError(
+                f"silo_blocks: 'averaged' needs at least {MIN_SILOS_AVERAGED} silos, the roster has "
+                f"{len(self.silos)}: with fewer, a silo could take its own blocks off the average and see "
+                "another's; add silos, or use 'local'"
+            )
+        if not is_averaged and averaging != AveragingSpec():
+            raise ValueError(
+                f"averaging: has a meaning only with silo_blocks 'averaged', not {self.silo_blocks!r}; "
+                "leave it out"
+            )
+        if averaging.every_steps and self.schedule == "serial":
+            raise ValueError(
+                f"every_steps: {averaging.every_steps} (averaging) has no meaning with schedule 'serial', "
+                "where the silos have done the same steps at a round's end only; leave it out, or lower "
+                "steps_per_round"
+            )
+        if averaging.every_steps > self.steps_per_round:
+            raise ValueError(
+                f"every_steps: {averaging.every_steps} (averaging) is more than steps_per_round "
+                f"{self.steps_per_round}; lower it"
+            )
 
     @classmethod
     def parse(cls, data: Mapping[str, Any] | bytes | str) -> Self:
@@ -278,10 +293,10 @@ class JobSpec(Frozen):
 
     def _served(self) -> Iterator[tuple[str, object, bool, str]]:
         yield (
-            "silo_blocks",
-            self.silo_blocks,
-            self.silo_blocks in {"frozen", "local"},
-            "use 'frozen' or 'local'",
+            "silo_blocks with on_lost_silo",
+            (self.silo_blocks, self.on_lost_silo),
+            (self.silo_blocks, self.on_lost_silo) != ("averaged", "continue"),
+            "use on_lost_silo 'wait': what was summed with a silo is not summed again without it",
         )
         yield (
             "schedule",
@@ -295,24 +310,35 @@ class JobSpec(Frozen):
             len({silo.cut for silo in self.silos}) == 1,
             "give every silo the same cut: one trunk holds the same layers for all",
         )
+        metrics = self.task.metrics if isinstance(self.task, SummariseTask) else ()
+        yield (
+            "task.metrics",
+            list(metrics),
+            not metrics,
+            "leave it out: summaries are learned, and their loss is evaluated",
+        )
         yield "precision", self.precision, self.precision == "fp32", "use 'fp32'"
-        yield "on_lost_silo", self.on_lost_silo, self.on_lost_silo == "wait", "use 'wait'"
         yield "privacy.noise", self.privacy.noise, self.privacy.noise == 0, "use 0"
         yield "privacy.clip", self.privacy.clip, self.privacy.clip is None, "leave it out"
         yield "release", self.release, self.release == "silos", "use 'silos'"
         yield (
             "min_silos",
             self.min_silos,
-            self.min_silos in {1, len(self.silos)},
-            "leave it out: every silo of the roster takes part in every step",
+            self.on_lost_silo == "continue" or self.min_silos in {1, len(self.silos)},
+            "leave it out, or use on_lost_silo 'continue': else every silo takes part in every step",
         )
 
     def canonical_bytes(self) -> bytes:
         """Return the one byte string that stands for this specification: what is digested and signed.
 
-        JSON in UTF-8 with sorted keys, no white space, every default written out.
+        JSON in UTF-8 with sorted keys, no white space, every default written out, but for fields that came
+        later: while they have their defaults they are left out, so that a document keeps its digest.
         """
         fields = self.model_dump(mode="json")
+        if self.averaging == AveragingSpec():
+            del fields["averaging"]
+        if not fields["adapter"].get("freeze_a", True):
+            del fields["adapter"]["freeze_a"]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def digest(self) -> bytes:

@@ -58,6 +58,32 @@ class LoginAnswer(Answer):
     epoch: int
 
 
+class RotationBody(Body):
+    """``POST /rotation``: a new key, and both keys' signatures."""
+
+    kind: PartyWord
+    name: Name
+    nonce: str
+    public_key: Base64
+    signature: Base64
+    new_signature: Base64
+
+
+class RotatedBody(Body):
+    """``POST /rotation/finish``."""
+
+    kind: PartyWord
+    name: Name
+    nonce: str
+    signature: Base64
+
+
+class RotationAnswer(Answer):
+    """The new key's certificate; None while a person has to sign it."""
+
+    certificate: Base64 | None
+
+
 class SessionAnswer(Answer):
     """``POST /session/heartbeat``."""
 

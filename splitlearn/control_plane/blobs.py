@@ -13,7 +13,7 @@ from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.errors import RefusedError
 from splitlearn.control_plane.requests import bearer, check
 from splitlearn.control_plane.schemas import BlobRef
-from splitlearn.errors import StorageError
+from splitlearn.errors import NoSpaceError, StorageError
 
 RESERVE_BYTES = 64 << 20
 """Left free on a disk that is downloaded to."""
@@ -182,9 +182,10 @@ def _make_room(target: Path, blob: BlobRef, partial: Path) -> None:
         raise _disk_refused(target, error) from error
     needed = max(0, blob.num_bytes - there)
     if free < needed + RESERVE_BYTES:
-        raise StorageError(
-            f"no space for {target}: {needed} bytes needed and {RESERVE_BYTES} kept in reserve, {free} free; "
-            "free space on this disk, then try again"
+        numbers = f"{needed} bytes needed and {RESERVE_BYTES} kept in reserve, {free} free"
+        raise NoSpaceError(
+            f"no space for {target}: {numbers}; free space on this disk, then try again",
+            public=f"its disk is full: {numbers}; free space there, then retry the job",
         )
 
 

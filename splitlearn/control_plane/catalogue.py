@@ -93,12 +93,15 @@ SAID: Mapping[type[BaseModel], Mapping[str, tuple[str, str]]] = {
         "seconds": ("how long it took", "the machine's speed"),
     },
     FinishBody: {
+        "attempt": ("random bytes that name the attempt", "nothing more"),
         "outcome": ("how the silo's part came out", "nothing more"),
         "code": ("one word", "nothing more"),
         "message": ("a sentence; of the silo's own files only their kind", "what failed; no path, no row"),
     },
 }
 """Each body that an agent sends, and of each field what it is and what it may reveal."""
+
+_PER_CLASS = "how well the model answers; with the others, how many rows have which label, roughly"
 
 SILO_METRICS: Mapping[str, tuple[str, str]] = {
     "rows": ("rows of the data set", "size"),
@@ -110,15 +113,36 @@ SILO_METRICS: Mapping[str, tuple[str, str]] = {
     "rows_dropped": ("rows without a label token", "how many rows are of no use"),
     "training_tokens": ("tokens in the training rows", "size"),
     "label_tokens_total": ("of them, tokens that the loss is taken on", "how long answers are"),
+    "tokens_cut_left": ("tokens that prompts lost on their left", "how long prompts are"),
+    "tokens_cut_right": ("tokens that answers or texts lost on their right", "how long answers are"),
+    "min_metric_rows": (
+        "the silo's policy: a loss or score over fewer rows is withheld, here and from the trunk",
+        "the policy",
+    ),
     "loss": ("mean loss of a step, in nats per label token", "how well the model knows this silo's rows"),
     "label_tokens": ("tokens of a step that the loss is taken on", "how long a batch's answers are"),
     "valid_tokens": ("tokens of a step", "how long a batch's rows are"),
     "seconds": ("of a step", "the machine's speed"),
     "compute_seconds": ("of these, spent computing at the silo", "the machine's speed"),
     "applied": ("whether the step was applied", "whether a gradient was finite"),
+    "eval_rows": ("held-out rows that were scored", "size"),
+    "eval_withheld_below": (
+        "instead of the numbers below, where they would stand on fewer rows than the policy asks for",
+        "that there are fewer",
+    ),
     "eval_loss": ("mean loss on the held-out rows", "how well the model knows them"),
     "eval_tokens": ("tokens of the held-out rows that count", "size"),
     "accuracy": ("share of held-out rows answered rightly", "how well the model answers"),
+    "f1": ("F1 of the answer that counts as positive", _PER_CLASS),
+    "f1_macro": ("mean F1 over the answers", _PER_CLASS),
+    "precision_N": ("of the N-th answer, where a job has at most 32", _PER_CLASS),
+    "recall_N": ("of the N-th answer", _PER_CLASS),
+    "f1_N": ("of the N-th answer", _PER_CLASS),
+    "exact_match": (
+        "share of held-out groups of rows of which every row is answered rightly",
+        "how well the model answers",
+    ),
+    "token_f1": ("F1 of the words shared with the right answer", "how well the model answers"),
     "wire_bytes": ("sealed bytes of training so far", "size"),
     "eval_wire_bytes": ("sealed bytes of evaluation so far", "size"),
     "resent_messages": ("messages sent again after lost connections", "how good the network is"),
@@ -132,6 +156,7 @@ SILO_EVENTS: Mapping[str, str] = {
     "refused": "the silo refuses the job",
     "attached": "the silo joins the trunk under an epoch",
     "attempt_failed": "the conversation with the trunk ended early",
+    "stuck": "a computation did not come back within patience; another process goes on",
     "step": "a training step, at most one line every 10 seconds",
     "round_saved": "the silo's checkpoint of a round is on disk",
     "finished": "the silo has its result",

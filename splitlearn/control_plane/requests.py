@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from splitlearn.control_plane.admission import ErrorAnswer
 from splitlearn.control_plane.errors import RefusedError, UnreachableError, refusal
@@ -19,6 +20,7 @@ API_PREFIX = "/api/v1"
 _FIRST_PAUSE_SECONDS = 0.25
 _MAX_PAUSE_SECONDS = 10.0
 _TIMEOUT_SECONDS = 30.0
+_SERVERS_FAULT = 500
 _ABSENT = frozenset({502, 503, 504})
 """A proxy's words, or the server's own, for: not now."""
 
@@ -65,6 +67,8 @@ async def _refuse_compressed(response: httpx2.Response) -> None:
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         await response.aclose()
+        if response.status_code >= _SERVERS_FAULT:
+            raise _not_ours(response)
         raise RefusedError(
             f"{response.url.host} answers compressed ({encoding[:40]!r}), which was not asked for; "
             "let the proxy before the control plane pass answers on as they are"
@@ -119,7 +123,9 @@ class Requests:
             RefusedError: The control plane refused.
             UnreachableError: Nobody answered within patience.
         """
-        raw = await self.send(method, path, body=body, token=token, patience_seconds=patience_seconds)
+        raw = await self.send(
+            method, path, body=body, token=token, patience_seconds=patience_seconds, wants_json=True
+        )
         try:
             return answer.model_validate_json(raw)
         except ValidationError as error:
@@ -136,8 +142,9 @@ class Requests:
         body: BaseModel | None = None,
         token: str | None = None,
         patience_seconds: float | None = None,
+        wants_json: bool = False,
     ) -> bytes:
-        """Return the answer's bytes; see :meth:`ask`."""
+        """Return the answer's bytes; see :meth:`ask`. Where JSON is wanted, all else is taken for absence."""
         headers = bearer(token)
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -146,6 +153,11 @@ class Requests:
         async def once() -> bytes:
             response = await self.http.request(method, path, content=content, headers=headers)
             await check(response)
+            if wants_json and not _is_json(response.content):
+                raise UnreachableError(
+                    f"{self.url} answers {method} {path} with what is no JSON, or only its beginning; "
+                    "see what lies between, and that the address is the control plane's"
+                )
             return response.content
 
         return await self.patiently(once, patience_seconds=patience_seconds)
@@ -209,10 +221,8 @@ async def check(response: httpx2.Response) -> None:
     try:
         told = ErrorAnswer.model_validate_json(raw)
     except ValidationError as error:
-        if response.status_code in _ABSENT:
-            raise UnreachableError(
-                f"a proxy before the control plane answers {response.status_code}; see that both run"
-            ) from error
+        if response.status_code >= _SERVERS_FAULT:
+            raise _not_ours(response) from error
         raise RefusedError(
             f"the control plane answers {response.status_code} without a reason; check its address",
             status=response.status_code,
@@ -221,3 +231,18 @@ async def check(response: httpx2.Response) -> None:
     if response.status_code in _ABSENT and told.code == "unavailable":
         raise UnreachableError(sentence)
     raise refusal(sentence, code=told.code, status=response.status_code)
+
+
+def _not_ours(response: httpx2.Response) -> UnreachableError:
+    """Every answer of the control plane has a form: what has another comes from somebody before it."""
+    return UnreachableError(
+        f"a proxy before the control plane answers {response.status_code}; see that both run"
+    )
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        from_json(content)
+    except ValueError:
+        return False
+    return True

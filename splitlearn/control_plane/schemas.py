@@ -9,9 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from splitlearn.spec import Name
+from splitlearn.planning import MAX_DEVICES
+from splitlearn.spec import MAX_SILOS, Name
 
 MAX_ANNOUNCED_DATASETS = 1000
+MAX_MODELS = 32
+"""Models that a worker names."""
 MAX_METRICS = 1000
 MAX_LOG_LINES = 100
 """Most lines of a log in one request."""
@@ -77,7 +80,7 @@ class DatasetAnnouncement(Body):
     """
 
     name: Name
-    task: Literal["causal-lm", "sft", "choice", "any"]
+    task: Literal["causal-lm", "sft", "summarise", "choice", "any"]
     num_rows: int = Field(ge=1, lt=1 << 53)
     schema_digest: Sha256
 
@@ -157,8 +160,14 @@ class AttachBody(Body):
 
 
 class FinishBody(Body):
-    """``POST /silo/jobs/{job}/finish``: the silo has its result, or cannot go on."""
+    """``POST /silo/jobs/{job}/finish``: the silo has its result, or cannot go on.
 
+    Attributes:
+        attempt: The attempt that says so; None where it is the agent's word about whatever attempt there was.
+            That of an attempt that another one has taken the place of is refused.
+    """
+
+    attempt: ProcessId | None = None
     outcome: Literal["completed", "failed"]
     code: Word = "completed"
     message: str = Field(default="", max_length=2000)
@@ -168,8 +177,13 @@ class FinishBody(Body):
 
 
 class DeviceBody(Body):
-    """A device and what is free of it."""
+    """A device and what is free of it.
 
+    Attributes:
+        id: The worker's own word for it, such as ``cuda:1``.
+    """
+
+    id: str = Field(default="", max_length=16)
     kind: Literal["cuda", "mps", "cpu"]
     name: str = Field(max_length=128)
     total_memory_bytes: int = Field(ge=0)
@@ -180,13 +194,20 @@ class CapabilitiesBody(Body):
     """``PUT /worker/capabilities``: at log-in and whenever it has changed much.
 
     Attributes:
+        device: The first of its devices.
+        devices: All that a trunk may be laid over; none from a worker that serves one alone.
         precisions: Compute precisions of the specification that the device can do.
+        families: Families of models that it can cut; none from a worker that does not tell.
+        models: Digests of the models whose layers it has at hand, the last used first.
         trunk_tokens_per_second: Measured forward and backward on a small trunk; None before that.
     """
 
     version: str = Field(max_length=32)
     device: DeviceBody
+    devices: tuple[DeviceBody, ...] = Field(default=(), max_length=MAX_DEVICES)
     precisions: tuple[Literal["fp32", "bf16", "fp16"], ...]
+    families: tuple[Annotated[str, Field(max_length=64)], ...] = Field(default=(), max_length=256)
+    models: tuple[Sha256, ...] = Field(default=(), max_length=MAX_MODELS)
     trunk_tokens_per_second: float | None = Field(default=None, gt=0)
 
 
@@ -205,6 +226,7 @@ class LeaseAnswer(Answer):
         renew_seconds: Renew at least so often.
         max_resume_round: Highest round that may be resumed from; None for any.
         checkpoint: The newest committed round that counts; None before the first.
+        lost: Silos of the roster that rounds are trained without.
     """
 
     job: JobId
@@ -219,6 +241,7 @@ class LeaseAnswer(Answer):
     gateway_url: str
     max_resume_round: int | None = None
     checkpoint: Checkpoint | None = None
+    lost: tuple[str, ...] = ()
 
 
 class RenewBody(Body):
@@ -235,12 +258,14 @@ class RenewAnswer(Answer):
     Attributes:
         desired: ``pause`` is obeyed at the end of the round, ``cancel`` at once.
         drain: Give the lease back at the end of the round; another worker goes on.
+        turn_over: Others wait for this worker: give the lease back at the end of the round, once one is done.
     """
 
     epoch: int
     valid_seconds: float
     desired: DesiredState
     drain: bool = False
+    turn_over: bool = False
 
 
 class CommitBody(Body):
@@ -264,14 +289,18 @@ class ReleaseBody(Body):
     """``POST /worker/leases/{job}/{replica}/release``: the worker has ended its work on this lease.
 
     Attributes:
+        outcome: ``waiting`` for silos that made no progress within patience; ``stuck`` where a computation of
+            the worker's own did not come back.
         result: The trunk's trained tensors; with ``completed`` only.
+        away: With ``waiting``: those silos.
     """
 
     epoch: Epoch
-    outcome: Literal["completed", "failed", "cancelled", "paused", "drained"]
+    outcome: Literal["completed", "failed", "cancelled", "paused", "drained", "waiting", "stuck"]
     code: Word = "completed"
     reason: Reason
     result: BlobRef | None = None
+    away: tuple[Name, ...] = Field(default=(), max_length=MAX_SILOS)
 
 
 # Both

@@ -3,11 +3,13 @@
 ::
 
     party.key          its private key, 0600; never leaves
+    next.key           the one that follows, while it is rotated: the certificate says which of both counts
     membership.json    kind, name, control plane, root, and the certificate once there is one
     revocations        the newest revocation list, as the root signed it
     boot.json          names of the last process that logged in, and of the one that tries to
     epochs/<job>.<n>   highest epoch seen of a job's replica n
     lock               held by the one process that speaks for the party
+    rotation.lock      held by the one that rotates the key
 """
 
 import base64
@@ -21,7 +23,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from splitlearn.control_plane.admission import PartyWord
-from splitlearn.control_plane.durable_file import read_if_there, write_durably
+from splitlearn.control_plane.durable_file import flush_folder, read_if_there, write_durably
 from splitlearn.control_plane.errors import FolderInUseError
 from splitlearn.control_plane.schemas import Base64, ProcessId, Sha256
 from splitlearn.errors import StorageError
@@ -39,6 +41,7 @@ from splitlearn.identity.key_file import read_key_file, write_key_file
 from splitlearn.identity.revocation import MAX_REVOCATION_LIST_BYTES
 
 _KEY, _MEMBERSHIP, _REVOCATIONS, _BOOT = "party.key", "membership.json", "revocations", "boot.json"
+_NEXT_KEY, _ROTATION_LOCK = "next.key", "rotation.lock"
 _EPOCHS, _LOCK = "epochs", "lock"
 _MAX_SMALL_BYTES = 16 << 10
 Model = TypeVar("Model", bound=BaseModel)
@@ -106,14 +109,31 @@ class StateFolder:
             FolderInUseError: Another process holds it.
             StorageError: The folder cannot be made or written.
         """
-        descriptor = self._open_lock()
+        busy = f"another process uses the state folder {self.path}; stop it, or choose another folder"
+        with self._holding(_LOCK, busy):
+            yield
+
+    @contextmanager
+    def rotating(self) -> Iterator[None]:
+        """Be the one that rotates the key; the party's own process may hold the folder meanwhile.
+
+        Raises:
+            FolderInUseError: Another process rotates it.
+            StorageError: The folder cannot be made or written.
+        """
+        with self._holding(
+            _ROTATION_LOCK, f"another process rotates the key in {self.path}; wait for its end"
+        ):
+            yield
+
+    @contextmanager
+    def _holding(self, name: str, busy: str) -> Iterator[None]:
+        descriptor = self._open_lock(name)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise FolderInUseError(
-                    f"another process uses the state folder {self.path}; stop it, or choose another folder"
-                ) from error
+                raise FolderInUseError(busy) from error
             yield
         finally:
             os.close(descriptor)
@@ -148,6 +168,8 @@ class StateFolder:
     def signing_key(self) -> SigningKey:
         """Return the party's key; made and written first where there is none.
 
+        While the key is rotated there are two: the one that the certificate is for counts.
+
         Raises:
             StorageError: The file cannot be written or read.
             ExposedKeyFileError: Others may read it.
@@ -156,7 +178,9 @@ class StateFolder:
         if not path.exists():
             self._make()
             write_key_file(path, SigningKey.generate().private_bytes())
-        return SigningKey.from_private_bytes(read_key_file(path))
+        membership = self.membership()
+        certificate = _certificate(membership) if membership else None
+        return _read_key(path) if certificate is None else self._key_of(certificate)
 
     def identity(self) -> Identity:
         """Return certificate and key.
@@ -165,9 +189,48 @@ class StateFolder:
             StorageError: The party is not enrolled yet.
             KeyMismatchError: The key was exchanged.
         """
-        certificate = self.enrolled().certificate
+        certificate = _certificate(self.enrolled())
         assert certificate is not None, "an enrolled party has one"
-        return Identity(Certificate.from_bytes(base64.b64decode(certificate)), self.signing_key())
+        return Identity(certificate, self._key_of(certificate))
+
+    def next_signing_key(self) -> SigningKey:
+        """Return the key that follows; made and written first where there is none.
+
+        Raises:
+            StorageError, ExposedKeyFileError: As of :meth:`signing_key`.
+        """
+        path = self.path / _NEXT_KEY
+        if not path.exists():
+            write_key_file(path, SigningKey.generate().private_bytes())
+        return _read_key(path)
+
+    def has_switched_key(self) -> bool:
+        """Tell whether the certificate is the next key's already, and its old one only has to go."""
+        path, certificate = self.path / _NEXT_KEY, _certificate(self.enrolled())
+        return (
+            certificate is not None and path.exists() and _read_key(path).public_key == certificate.public_key
+        )
+
+    def switch_key(self, certificate: Certificate) -> None:
+        """Let the next key count from now on, in one step.
+
+        Raises:
+            StorageError: The disk refused; the old key counts.
+        """
+        text = base64.b64encode(certificate.to_bytes()).decode("ascii")
+        self.write_membership(self.enrolled().model_copy(update={"certificate": text}))
+
+    def drop_old_key(self) -> None:
+        """Put the next key in the old one's place, which nothing brings back.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        try:
+            (self.path / _NEXT_KEY).replace(self.path / _KEY)
+            flush_folder(self.path)
+        except OSError as error:
+            raise StorageError(f"cannot replace {self.path / _KEY}: {error.strerror or error}") from error
 
     def trust(self) -> TrustStore:
         """Return whose certificates are believed: the pinned root, less what it has revoked.
@@ -217,6 +280,14 @@ class StateFolder:
             write_durably(self._epoch_file(job, replica), f"{epoch}\n".encode())
         return epoch >= seen
 
+    def _key_of(self, certificate: Certificate) -> SigningKey:
+        """Return the key that a certificate is for; where none is, the party's, which will be found wrong."""
+        path = self.path / _KEY
+        for candidate in (path, self.path / _NEXT_KEY, path):  # again: the next one may have taken its place
+            if candidate.exists() and (key := _read_key(candidate)).public_key == certificate.public_key:
+                return key
+        return _read_key(path)
+
     def _epoch_file(self, job: str, replica: int) -> Path:
         return self.path / _EPOCHS / f"{job}.{replica}"
 
@@ -228,10 +299,10 @@ class StateFolder:
         except ValidationError as error:
             raise StorageError(f"{path} is damaged; restore it from your backup, or enrol anew") from error
 
-    def _open_lock(self) -> int:
+    def _open_lock(self, name: str) -> int:
         self._make()
         try:
-            return os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(
                 f"cannot lock {self.path}: {error.strerror}; correct its permissions"
@@ -244,3 +315,12 @@ class StateFolder:
             raise StorageError(
                 f"cannot make the state folder {self.path}: {error.strerror}; choose another"
             ) from error
+
+
+def _read_key(path: Path) -> SigningKey:
+    return SigningKey.from_private_bytes(read_key_file(path))
+
+
+def _certificate(membership: Membership) -> Certificate | None:
+    raw = membership.certificate
+    return None if raw is None else Certificate.from_bytes(base64.b64decode(raw))

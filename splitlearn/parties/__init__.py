@@ -1,8 +1,10 @@
 """The two parties of a job, free of sockets: one code path for agent, worker and simulation."""
 
-from splitlearn.parties.compute import ComputeThread
-from splitlearn.parties.plan import Turn, evaluates_after, turns_of_round
+from splitlearn.parties.averaging import SiloAveraging
+from splitlearn.parties.compute import ComputeThread, StuckError
+from splitlearn.parties.plan import Turn, averages_after, evaluates_after, turns_of_round
 from splitlearn.parties.progress import (
+    BlocksAveraged,
     Evaluated,
     JobFinished,
     OnProgress,
@@ -14,23 +16,30 @@ from splitlearn.parties.progress import (
     TurnStarted,
     ignore_progress,
 )
+from splitlearn.parties.round_table import SiloAwayError, SiloLeftError
 from splitlearn.parties.silo import SiloParty
 from splitlearn.parties.trunk import TrunkParty
 
 __all__ = [
+    "BlocksAveraged",
     "ComputeThread",
     "Evaluated",
     "JobFinished",
     "OnProgress",
     "Progress",
     "RoundFinished",
+    "SiloAveraging",
+    "SiloAwayError",
+    "SiloLeftError",
     "SiloParty",
     "StepDone",
+    "StuckError",
     "TrunkParty",
     "TrunkStepped",
     "Turn",
     "TurnFinished",
     "TurnStarted",
+    "averages_after",
     "evaluates_after",
     "ignore_progress",
     "turns_of_round",

@@ -3,7 +3,7 @@
 The order is the roster's, never that of arrival, so that two runs of one specification are the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from splitlearn.spec import JobSpec
@@ -26,19 +26,27 @@ class Turn:
     num_steps: int
 
 
-def turns_of_round(spec: JobSpec, round_number: int) -> Iterator[Turn]:
+def turns_of_round(
+    spec: JobSpec, round_number: int, *, present: Collection[str] | None = None
+) -> Iterator[Turn]:
     """Yield the training turns of one round.
 
-    Client-batching: one turn of all silos. Serial: the silos take turns of ``turn_steps``, beginning
-    with another silo each round, until each has done ``steps_per_round``.
+    Client-batching: one turn of all silos, or several with an average of their blocks after each.
+    Serial: the silos take turns of ``turn_steps``, beginning
+    with another silo each round, until each has done ``steps_per_round``. Who is lost leaves a gap: the
+    others' turns and the numbers of their steps stay what they were.
 
     Args:
         spec: The job.
         round_number: From 1.
+        present: Silos that still take part; None for the whole roster.
     """
     names = tuple(silo.name for silo in spec.silos)
     if spec.schedule == "client-batching":
-        yield Turn(round_number, names, (round_number - 1) * spec.steps_per_round, spec.steps_per_round)
+        here = tuple(name for name in names if present is None or name in present)
+        first, pace = (round_number - 1) * spec.steps_per_round, _steps_between_averages(spec)
+        for done in range(0, spec.steps_per_round, pace):
+            yield Turn(round_number, here, first + done, min(pace, spec.steps_per_round - done))
         return
     shift = (round_number - 1) % len(names)
     order = names[shift:] + names[:shift]
@@ -47,8 +55,24 @@ def turns_of_round(spec: JobSpec, round_number: int) -> Iterator[Turn]:
     for done in range(0, spec.steps_per_round, turn_steps):
         num_steps = min(turn_steps, spec.steps_per_round - done)
         for name in order:
-            yield Turn(round_number, (name,), step, num_steps)
+            if present is None or name in present:
+                yield Turn(round_number, (name,), step, num_steps)
             step += num_steps
+
+
+def averages_after(spec: JobSpec, turn: Turn) -> int | None:
+    """Return each silo's steps of the round, where the blocks are averaged after this turn; else None."""
+    if spec.silo_blocks != "averaged":
+        return None
+    num_turns = len(spec.silos) if spec.schedule == "serial" else 1
+    done = turn.first_step + turn.num_steps - (turn.round - 1) * spec.steps_per_round * num_turns
+    if spec.schedule == "serial":
+        return spec.steps_per_round if done == spec.steps_per_round * num_turns else None
+    return done
+
+
+def _steps_between_averages(spec: JobSpec) -> int:
+    return spec.averaging.every_steps or spec.steps_per_round
 
 
 def evaluates_after(spec: JobSpec, round_number: int) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from splitlearn.tasks import Score
 from splitlearn.wire import Phase
 
 
@@ -32,6 +33,7 @@ class StepDone:
         seconds: From the step's first computation to its last at this silo.
         compute_seconds: Of these, spent computing here; 0 where nobody measured. The rest went by on the
             wire, at the trunk, and waiting for other silos.
+        num_rows: Rows of the step.
     """
 
     silo: str
@@ -43,6 +45,7 @@ class StepDone:
     applied: bool
     seconds: float
     compute_seconds: float = 0.0
+    num_rows: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,10 @@ class Evaluated:
         loss: Token-weighted mean loss over the right answers' label tokens, in nats.
         num_tokens: Those tokens.
         accuracy: Share of rows whose right answer scored best; None outside ``choice``.
+        scores: What else there is to say of a choice.
+        num_rows: Held-out rows that were scored.
+        withheld_below: The silo withholds numbers of fewer rows than this, and these are fewer: loss and
+            tokens are not known. 0 where they are.
     """
 
     silo: str
@@ -98,6 +105,28 @@ class Evaluated:
     loss: float
     num_tokens: int
     accuracy: float | None
+    scores: tuple[Score, ...] = ()
+    num_rows: int = 1
+    withheld_below: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksAveraged:
+    """The silos' blocks were averaged by a secure sum, or the sum was given up.
+
+    Attributes:
+        silos: Who took part.
+        round: Round, from 1.
+        step: Steps of each silo in the round before.
+        averaged: Whether all have the average now; not, where nobody had learned anything.
+        seconds: From the first word of the sum to the last.
+    """
+
+    silos: tuple[str, ...]
+    round: int
+    step: int
+    averaged: bool
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +141,16 @@ class JobFinished:
     """The job is over and every silo has said goodbye."""
 
 
-Progress = TurnStarted | StepDone | TrunkStepped | TurnFinished | Evaluated | RoundFinished | JobFinished
+Progress = (
+    TurnStarted
+    | StepDone
+    | TrunkStepped
+    | TurnFinished
+    | BlocksAveraged
+    | Evaluated
+    | RoundFinished
+    | JobFinished
+)
 OnProgress = Callable[[Progress], None]
 
 

@@ -7,11 +7,34 @@ from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
 from splitlearn.errors import LocalProtocolError, ProtocolError, TrainingError, TrunklineError
-from splitlearn.exchange import Exchange
+from splitlearn.exchange import Exchange, PeerAwayError
 from splitlearn.protocol import State
 from splitlearn.wire import Goodbye, Message, TurnRequest
 
 M = TypeVar("M", bound=Message)
+
+
+class SiloAwayError(TrainingError):
+    """A silo made no progress within patience, or could not be reached for so long.
+
+    Args:
+        message: What was seen, and the remedy.
+        silos: Their names.
+    """
+
+    code = "silo_away"
+    public = "a silo made no progress for too long"
+
+    def __init__(self, message: str, *, silos: Collection[str]) -> None:
+        super().__init__(message)
+        self.silos = tuple(sorted(silos))
+
+
+class SiloLeftError(TrainingError):
+    """A silo took its leave before the end; it tells the control plane why."""
+
+    code = "silo_left"
+    public = "a silo left the job"
 
 
 class RoundTable:
@@ -48,12 +71,14 @@ class RoundTable:
         """Say something to one silo.
 
         Raises:
-            TrainingError: It has left the job.
+            TrainingError: It has left the job, or was away for longer than patience (``SiloAwayError``).
             TrunklineError: Its conversation failed for good.
         """
         exchange = self._exchanges[name]
         try:
             await exchange.send(message)
+        except PeerAwayError as error:
+            raise SiloAwayError(error.message, silos=[name]) from error
         except LocalProtocolError:
             if exchange.protocol.state is not State.OVER:
                 raise
@@ -71,7 +96,8 @@ class RoundTable:
             due: Silos whose message is awaited now. What another says keeps until it is due.
 
         Raises:
-            TrainingError: None of them said anything within patience, or a silo left the job.
+            SiloAwayError: None of them said anything within patience.
+            TrainingError: A silo left the job.
             TrunklineError: A conversation failed for good.
         """
         for index, (name, message) in enumerate(self._early):
@@ -124,10 +150,13 @@ class RoundTable:
                 name, heard = await self._heard.get()
         except TimeoutError as error:
             missing = [f"silo {name!r}{self._exchanges[name].last_refusal}" for name in sorted(due)]
-            raise TrainingError(
+            raise SiloAwayError(
                 f"no progress for {self._patience_seconds:g} seconds (patience_seconds): waiting for "
-                f"{'; '.join(missing)}; see that it runs, then resume the job"
+                f"{'; '.join(missing)}; see that it runs, then resume the job",
+                silos=due,
             ) from error
+        if isinstance(heard, PeerAwayError):
+            raise SiloAwayError(heard.message, silos=[name]) from heard
         if isinstance(heard, Exception):
             raise heard
         return name, heard
@@ -136,7 +165,7 @@ class RoundTable:
 def unexpected(name: str, message: Message) -> TrunklineError:
     """Return the error for a message that the conversation allows but this moment does not await."""
     if isinstance(message, Goodbye):
-        return TrainingError(
+        return SiloLeftError(
             f"silo {name!r} left the job ({message.reason.name.lower()}); see its log, then resume the job"
         )
     return ProtocolError(f"silo {name!r} sent {type(message).__name__} where none was awaited")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from splitlearn.errors import LocalProtocolError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
+from splitlearn.parties.averaging import SiloAveraging
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
 from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
@@ -36,6 +37,7 @@ from splitlearn.wire import (
     RoundEnd,
     RoundSaved,
     StepVoid,
+    SumStart,
     TurnEnd,
     TurnResult,
     TurnStart,
@@ -66,6 +68,10 @@ class _Step:
     def num_label_tokens(self) -> int:
         return sum(batch.num_label_tokens for batch in self.batches)
 
+    @property
+    def num_rows(self) -> int:
+        return sum(len(batch.layout.lengths) for batch in self.batches)
+
 
 @dataclass
 class _Totals:
@@ -89,8 +95,10 @@ class SiloParty:
         compute: Where the trainer runs.
         checkpoints: Where its rounds are kept; None keeps none, and a restart begins anew.
         on_progress: Told of every turn, step and evaluation; called in the event loop, must not block.
+        averaging: Takes part in the secure sums of this silo's blocks; None refuses every sum.
         says_goodbye: Whether a cancelled party takes its leave, which ends the job at the trunk. One that
             will be back says nothing: the trunk waits for it.
+        min_metric_rows: Losses over fewer rows are not told to the trunk: 0 stands in their place.
     """
 
     spec: JobSpec
@@ -102,7 +110,9 @@ class SiloParty:
     compute: ComputeThread
     checkpoints: CheckpointStore | None = None
     on_progress: OnProgress = ignore_progress
+    averaging: SiloAveraging | None = None
     says_goodbye: bool = True
+    min_metric_rows: int = 1
     _state_round: int = field(default=0, init=False)
     _steps_in_round: int = field(default=0, init=False)
 
@@ -131,6 +141,8 @@ class SiloParty:
             match message:
                 case TurnStart():
                     await self._take_turn(message)
+                case SumStart():
+                    await self._average(message)
                 case RoundEnd():
                     await self._save(message.round)
                 case JobEnd():
@@ -201,6 +213,16 @@ class SiloParty:
         self._state_round, self._steps_in_round = round_number, 0
         await self._send(RoundSaved(round=round_number))
 
+    async def _average(self, start: SumStart) -> None:
+        here = (self._state_round + 1, self._steps_in_round)
+        if self.averaging is None or (start.round, start.step) != here:
+            raise ProtocolError(
+                f"the trunk asks for a sum of the silos' blocks in round {start.round} after {start.step} "
+                f"steps; this silo is in round {here[0]} after {here[1]}, and its blocks are "
+                f"{self.spec.silo_blocks}"
+            )
+        await self.averaging.run(start, send=self._send, receive=self._receive)
+
     # Training
 
     async def _train(self, turn: TurnStart) -> None:
@@ -212,7 +234,7 @@ class SiloParty:
             assert step.trunk_outcome is not None
             applied = await self.compute(self.trainer.finish_step, step.trunk_outcome)
             outcome = self.trainer.outcome()
-            totals.loss_sum += step.loss_sum
+            totals.loss_sum += step.loss_sum if self._tells(step) else 0.0
             totals.num_tokens += step.num_label_tokens
             self._steps_in_round += 1
             self._report(
@@ -306,7 +328,8 @@ class SiloParty:
             self.trainer.top_loss_and_grad, to_tensor(message.hidden), step.batches[index], step.keys[index]
         )
         step.loss_sum += loss_sum
-        await self._send(GradHidden(micro_batch=index, loss_sum=loss_sum, grad=to_array(grad_ND)))
+        told = loss_sum if self._tells(step) else 0.0
+        await self._send(GradHidden(micro_batch=index, loss_sum=told, grad=to_array(grad_ND)))
         if step.num_sent < len(step.batches):
             await self._send_activations(step, None)
 
@@ -325,8 +348,12 @@ class SiloParty:
                 applied=applied,
                 seconds=seconds,
                 compute_seconds=compute_seconds,
+                num_rows=step.num_rows,
             )
         )
+
+    def _tells(self, step: _Step) -> bool:
+        return step.num_rows >= self.min_metric_rows
 
     # Evaluation
 
@@ -363,9 +390,19 @@ class SiloParty:
 
     async def _end_evaluation(self, turn: TurnStart, scores: Sequence[RowScore]) -> None:
         result = self.evaluation.result(scores)
-        await self._end_turn(_Totals(result.loss.loss_sum, result.loss.num_tokens), None)
+        tells = result.num_examples >= self.min_metric_rows
+        totals = _Totals(result.loss.loss_sum, result.loss.num_tokens) if tells else _Totals()
+        await self._end_turn(totals, None)
         self.on_progress(
-            Evaluated(self.silo, turn.round, result.loss.mean, result.loss.num_tokens, result.accuracy)
+            Evaluated(
+                self.silo,
+                turn.round,
+                result.loss.mean,
+                result.loss.num_tokens,
+                result.accuracy,
+                scores=result.scores,
+                num_rows=result.num_examples,
+            )
         )
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from splitlearn.errors import LinkError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
+from splitlearn.parties.averaging import average_at_trunk
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_layout, to_tensor
-from splitlearn.parties.plan import Turn, evaluates_after, turns_of_round
+from splitlearn.parties.plan import Turn, averages_after, evaluates_after, turns_of_round
 from splitlearn.parties.progress import (
     JobFinished,
     OnProgress,
@@ -54,7 +55,8 @@ class TrunkParty:
     Attributes:
         spec: The job.
         trainer: The trunk.
-        exchanges: The conversation with each silo, begun, by name.
+        exchanges: The conversation with each silo that takes part, begun, by name. One of the roster that has
+            none is lost: rounds are trained without it.
         compute: Where the trainer runs.
         checkpoints: Where its rounds are kept; None keeps none, and a restart begins anew.
         on_progress: Told of every round; called in the event loop, must not block.
@@ -82,7 +84,7 @@ class TrunkParty:
 
     @property
     def _roster(self) -> tuple[str, ...]:
-        return tuple(silo.name for silo in self.spec.silos)
+        return tuple(silo.name for silo in self.spec.silos if silo.name in self.exchanges)
 
     async def run(self) -> None:
         """Lead the job to its end, or to the end of the round in which it is asked to stop.
@@ -110,8 +112,9 @@ class TrunkParty:
                 await self._published()
                 await self._farewell(JobStatus.CANCELLED)
                 return
-            for turn in turns_of_round(self.spec, round_number):
+            for turn in turns_of_round(self.spec, round_number, present=self.exchanges):
                 await self._train(turn)
+                await self._average_after(turn)
             if evaluates_after(self.spec, round_number):
                 await self._evaluate(round_number)
             await self._commit(round_number)
@@ -268,6 +271,13 @@ class TrunkParty:
             raise ProtocolError("a silo ended its turn without the outcome of its last step")
         voided = await self._settle([outcome for outcome in outcomes if outcome is not None])
         await self._table.send_all(turn.silos, TurnResult(voided=voided))
+
+    async def _average_after(self, turn: Turn) -> None:
+        step = averages_after(self.spec, turn)
+        if step is not None:
+            self.on_progress(
+                await average_at_trunk(self._table, self._roster, round_number=turn.round, step=step)
+            )
 
     # Evaluation
 

@@ -15,6 +15,7 @@ from splitlearn.partition.segments import (
     load_segment_state,
     segment_state,
 )
+from splitlearn.partition.spread import Spread
 from splitlearn.planning import Cut, CutError, ModelFilesError, ModelFolder, Role
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Role",
     "Segment",
     "SiloBlocks",
+    "Spread",
     "TopSegment",
     "TrunkSegment",
     "apply_adapter",

@@ -89,6 +89,8 @@ def apply_adapter(model: Any, adapter: Adapter, *, seed: int) -> Any:
     linear = model.origin.linear_modules if isinstance(model, Segment) else linear_modules(core)
     wrapped = _wrap(core, adapter, resolve_targets(adapter, family=family, linear=linear))
     _initialise(wrapped, seed=seed)
+    if adapter.freeze_a:
+        _freeze_a(wrapped)
     if not isinstance(model, Segment):
         return wrapped
     model.core = wrapped
@@ -136,6 +138,12 @@ def _initialise(wrapped: Any, *, seed: int) -> None:
             parameter.data.copy_(start)
         elif ".lora_B." in name:
             parameter.data.zero_()
+
+
+def _freeze_a(wrapped: Any) -> None:
+    for name, parameter in wrapped.named_parameters():
+        if ".lora_A." in name:
+            parameter.requires_grad_(requires_grad=False)
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

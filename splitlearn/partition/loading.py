@@ -9,6 +9,7 @@ from splitlearn.partition.adapters import Adapter, apply_adapter, linear_modules
 from splitlearn.partition.reading import TensorReader, fill
 from splitlearn.partition.segments import BottomSegment, Origin, Segment, TopSegment, TrunkSegment
 from splitlearn.partition.skeleton import build_skeleton, cut_skeleton
+from splitlearn.partition.spread import Moves, Spread
 from splitlearn.planning import Cut, CutError, ModelFolder, Role
 
 _CLASSES: dict[Role, type[Segment]] = {
@@ -78,9 +79,12 @@ def load_trunk(
     adapter: Adapter | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | Spread = "cpu",
 ) -> TrunkSegment:
-    """Load what the worker holds, in evaluation mode. Arguments and errors as of :func:`load_silo_blocks`."""
+    """Load what the worker holds, in evaluation mode. Arguments and errors as of :func:`load_silo_blocks`.
+
+    ``device`` may also be several, each with a range of the trunk's layers.
+    """
     trunk = _load(folder, cut, Role.TRUNK, dtype=dtype, device=device, shared={})
     assert isinstance(trunk, TrunkSegment)
     if adapter is not None:
@@ -94,7 +98,7 @@ def _load(
     role: Role,
     *,
     dtype: torch.dtype,
-    device: torch.device | str,
+    device: torch.device | str | Spread,
     shared: dict[str, nn.Parameter],
 ) -> Segment:
     if cut.num_layers != folder.num_layers:
@@ -106,8 +110,11 @@ def _load(
     linear = linear_modules(model)
     vocab_size = model.config.vocab_size
     cut_skeleton(model, family=folder.family, cut=cut, role=role)
+    spread = device if isinstance(device, Spread) else Spread.on(device)
     with TensorReader(folder) as reader:
-        fill(model, reader, dtype=dtype, device=device, shared=shared)
+        fill(model, reader, dtype=dtype, spread=spread, shared=shared)
+    if len(spread.ranges) > 1:
+        Moves(spread).attach(model, family=folder.family)
     origin = Origin(
         family=folder.family,
         cut=cut,

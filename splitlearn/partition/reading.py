@@ -9,7 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from splitlearn.families import Family
 from splitlearn.partition import experts
+from splitlearn.partition.spread import Spread
 from splitlearn.planning import ModelFilesError, ModelFolder
 
 
@@ -93,7 +95,7 @@ def fill(
     reader: TensorReader,
     *,
     dtype: torch.dtype,
-    device: torch.device | str,
+    spread: Spread,
     shared: dict[str, nn.Parameter],
 ) -> None:
     """Give a cut skeleton its tensors, in place.
@@ -102,32 +104,37 @@ def fill(
         model: A skeleton after :func:`~splitlearn.partition.skeleton.cut_skeleton`.
         reader: Where to read from.
         dtype: Type of floating-point parameters in memory.
-        device: Where they go.
+        spread: Where they go.
         shared: Parameters that another segment of this party holds already, by name: not read again.
 
     Raises:
         ModelFilesError: A tensor is missing, corrupt, or of a wrong shape.
     """
-    compute_buffers(model, device=device)
+    family = reader.folder.family
+    compute_buffers(model, family=family, spread=spread)
     for name, meta in list(model.named_parameters()):
         source = reader.folder.parameter_of(name)
         parameter = shared.get(source)
         if parameter is None:
             tensor = reader.parameter(source, shape=meta.shape)
             parameter = nn.Parameter(
-                tensor.to(device=device, dtype=dtype if meta.is_floating_point() else None)
+                tensor.to(
+                    device=spread.device_of(family.layer_of(name)),
+                    dtype=dtype if meta.is_floating_point() else None,
+                )
             )
         path, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(path), attribute, parameter)
 
 
-def compute_buffers(model: Any, *, device: torch.device | str) -> None:
+def compute_buffers(model: Any, *, family: Family, spread: Spread) -> None:
     """Compute the buffers that are in no file (rotary frequencies, embedding scale), as the library does.
 
     ``PreTrainedModel._init_weights`` is what ``from_pretrained`` calls for them; a parameter marked
     ``_is_hf_initialized`` is left alone by it.
     """
-    for module in list(model.modules()):
+    for path, module in list(model.named_modules()):
+        device = spread.device_of(family.layer_of(f"{path}."))
         buffers = list(module.named_buffers(recurse=False))
         if not buffers:
             continue

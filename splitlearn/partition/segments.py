@@ -156,28 +156,40 @@ def freeze(segment: nn.Module) -> None:
 
 
 def segment_state(segment: Segment) -> dict[str, Tensor]:
-    """Return copies of a segment's trainable tensors, on the CPU, by their names in the whole model."""
-    return {name: parameter.detach().cpu().clone() for name, parameter in segment.named_trainable()}
+    """Return copies of a segment's part of a result, on the CPU, by their names in the whole model.
+
+    Its trainable tensors, and the halves of trained LoRA adapters that are frozen (``freeze_a``).
+    """
+    return {name: parameter.detach().cpu().clone() for name, parameter in _result(segment).items()}
+
+
+def _result(segment: Segment) -> dict[str, nn.Parameter]:
+    trainable = dict(segment.named_trainable())
+    return {
+        name: parameter
+        for name, parameter in segment.core.named_parameters()
+        if name in trainable or name.replace(".lora_A.", ".lora_B.") in trainable
+    }
 
 
 def load_segment_state(segment: Segment, state: Mapping[str, Tensor]) -> None:
     """Put tensors, named as by :func:`segment_state`, back into a segment.
 
     Raises:
-        StorageError: A trainable tensor is missing, one is unknown, or a shape differs; nothing is changed.
+        StorageError: A tensor is missing, one is unknown, or a shape differs; nothing is changed.
     """
-    trainable = dict(segment.named_trainable())
-    unmatched = sorted(trainable.keys() ^ state.keys())
+    result = _result(segment)
+    unmatched = sorted(result.keys() ^ state.keys())
     if unmatched:
         raise StorageError(
             f"the saved state and the {segment.origin.role} segment differ in {len(unmatched)} tensors, "
             f"first {unmatched[0]!r}; it belongs to another job, cut or adapter"
         )
-    for name, parameter in trainable.items():
+    for name, parameter in result.items():
         if state[name].shape != parameter.shape:
             raise StorageError(
                 f"the saved {name!r} has shape {tuple(state[name].shape)}, "
                 f"the segment's has {tuple(parameter.shape)}; it belongs to another job"
             )
-    for name, parameter in trainable.items():
+    for name, parameter in result.items():
         parameter.data.copy_(state[name])

@@ -5,11 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from splitlearn.errors import StorageError
+
+_SUFFIX = ".partial"
 
 
 @contextmanager
@@ -47,10 +50,14 @@ def _begin(out_dir: Path, *, num_bytes: int) -> Path:
     if out_dir.exists() and not (out_dir.is_dir() and next(out_dir.iterdir(), None) is None):
         raise StorageError(f"{out_dir} exists already; move it away or choose another place for the result")
     out_dir.parent.mkdir(parents=True, exist_ok=True)
+    for left in out_dir.parent.glob(f".{escape(out_dir.name)}.*{_SUFFIX}"):
+        shutil.rmtree(
+            left, ignore_errors=True
+        )  # of a process that was killed: nobody else writes this folder
     free = shutil.disk_usage(out_dir.parent).free
     if free < num_bytes:
         raise _unwritable(out_dir, num_bytes, f"only {free} bytes are free")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", suffix=".partial", dir=out_dir.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", suffix=_SUFFIX, dir=out_dir.parent))
     temporary.chmod(0o755)  # mkdtemp's 0700 would outlive the rename
     return temporary
 

@@ -66,21 +66,34 @@ def segment_sizes(folder: ModelFolder, cut: Cut) -> dict[Role, Size]:
 
 def layer_sizes(folder: ModelFolder) -> list[Size]:
     """Return the size of each layer, in order."""
+    return [Size.of(tensors) for tensors in _tensors_of_layers(folder)]
+
+
+def _tensors_of_layers(folder: ModelFolder) -> list[list[TensorInfo]]:
     layers: list[list[TensorInfo]] = [[] for _ in range(folder.num_layers)]
     for info in folder.tensors():
         layer = folder.family.layer_of(folder.parameter_of(info.name))
         if layer is not None and layer < folder.num_layers:
             layers[layer].append(info)
-    return [Size.of(tensors) for tensors in layers]
+    return layers
 
 
 def lora_parameters(folder: ModelFolder, cut: Cut, adapter: LoraAdapter) -> dict[Role, int]:
     """Return how many parameters LoRA trains in each segment: r x (inputs + outputs) of each target."""
-    targets = adapter.targets or folder.family.lora_targets
     return {
-        role: sum(adapter.r * sum(info.shape) for info in tensors if _is_target(folder, info, targets))
+        role: _lora_parameters(folder, tensors, adapter)
         for role, tensors in tensors_by_role(folder, cut).items()
     }
+
+
+def lora_parameters_of_layers(folder: ModelFolder, adapter: LoraAdapter) -> list[int]:
+    """Return how many parameters LoRA trains in each layer, in order."""
+    return [_lora_parameters(folder, tensors, adapter) for tensors in _tensors_of_layers(folder)]
+
+
+def _lora_parameters(folder: ModelFolder, tensors: Iterable[TensorInfo], adapter: LoraAdapter) -> int:
+    targets = adapter.targets or folder.family.lora_targets
+    return sum(adapter.r * sum(info.shape) for info in tensors if _is_target(folder, info, targets))
 
 
 def _is_target(folder: ModelFolder, info: TensorInfo, targets: tuple[str, ...]) -> bool:

@@ -216,6 +216,7 @@ class _Run:
             batch_size=self._spec.evaluation.batch_size,
             pad_token_id=_PAD_TOKEN_ID,
             max_examples=self._spec.evaluation.max_rows,
+            task=self._spec.task,
         )
         self._model.eval()
         self._key = None
@@ -310,6 +311,7 @@ def _answer(result: CentralisedResult) -> CentralisedAnswer:
                 eval_loss=evaluation.loss.mean,
                 num_tokens=evaluation.loss.num_tokens,
                 accuracy=evaluation.accuracy,
+                scores=evaluation.scores,
             )
             for name, evaluation in result.evaluations
         ),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from splitlearn.errors import StorageError
 from splitlearn.spec import JobSpec
-from splitlearn.tasks import Example, SiloData, TokenRow
+from splitlearn.tasks import Example, Score, SiloData, TokenRow
 
 MAX_FILE_BYTES = 4 << 30
 
@@ -62,12 +62,14 @@ class SiloAnswer(_Document):
         eval_loss: Mean loss per label token in nats.
         num_tokens: Label tokens.
         accuracy: Share of rows whose right answer scored best; None outside ``choice``.
+        scores: What else there is to say of a choice.
     """
 
     name: str
     eval_loss: float
     num_tokens: int
     accuracy: float | None
+    scores: tuple[Score, ...] = ()
 
 
 class CentralisedAnswer(_Document):

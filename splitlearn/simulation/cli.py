@@ -25,7 +25,6 @@ from splitlearn.simulation.demo_options import (
     DemoOptions,
     Schedule,
     SiloBlocks,
-    TaskKind,
 )
 from splitlearn.simulation.interruption import Interruption
 from splitlearn.simulation.terminal import Terminal
@@ -114,11 +113,19 @@ def demo(
     silo_blocks: Annotated[
         SiloBlocks,
         typer.Option(
-            help="frozen: bottom and top stay as they are. local: each silo trains its own. averaged: not "
-            "served yet.",
+            help="frozen: bottom and top stay as they are. local: each silo trains its own. averaged: they "
+            "are averaged by a secure sum after each round, over 3 silos or more.",
             rich_help_panel=_WHO,
         ),
     ] = "frozen",
+    average_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="averaged: average after each n-th step too. [dim]Default: at each round's end only.[/dim]",
+            rich_help_panel=_WHO,
+        ),
+    ] = 0,
     codec: Annotated[
         CodecName, typer.Option(help="How tensors are encoded on the wire.", rich_help_panel=_WHO)
     ] = "fp32",
@@ -133,6 +140,14 @@ def demo(
         AdapterKind,
         typer.Option(help="Train every weight, or LoRA adapters (r 8).", rich_help_panel=_MODEL),
     ] = "full",
+    freeze_a: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-a",
+            help="lora: train B alone, so that averaging the adapters averages what they do.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False,
     bottom_layers: Annotated[
         int, typer.Option(min=0, help="First layers that each silo keeps.", rich_help_panel=_MODEL)
     ] = 1,
@@ -148,10 +163,11 @@ def demo(
         ),
     ] = None,
     task: Annotated[
-        TaskKind | None,
+        str | None,
         typer.Option(
-            help="causal-lm: every token is learned. sft: the answer only. choice: each candidate answer is "
-            "scored. [dim]Default: causal-lm on --data, sft on the project's notes.[/dim]",
+            help="causal-lm: every token is learned. sft, summarise: the answer only. choice: each candidate "
+            "answer is scored. Or a preset: boolq, sst-2, xsum, alpaca ... (trunkline-agent data presets). "
+            "[dim]Default: causal-lm on --data, sft on the project's notes.[/dim]",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -285,6 +301,8 @@ def demo(
         schedule=schedule,
         turn_steps=turn_steps,
         silo_blocks=silo_blocks,
+        average_every=average_every,
+        freeze_a=freeze_a,
         codec=codec,
         model=model,
         adapter=adapter,

@@ -17,6 +17,7 @@ from splitlearn.simulation.tiny_models import TINY_MODELS, TinyModelName, build_
 from splitlearn.spec import ChoiceTask, JobSpec
 from splitlearn.tasks import (
     ColumnMapping,
+    Layout,
     Record,
     SiloData,
     load_tokenizer,
@@ -85,7 +86,8 @@ def read_rows(options: DemoOptions, spec: JobSpec) -> Rows:
         own = demo_silos(len(names), seed=options.seed)
         mapping = columns or ColumnMapping()
         return Rows(spec, {silo.name: tuple(map(mapping.apply, silo.records)) for silo in own})
-    files = [read_records(path, columns=columns) for path in options.data]
+    layout = options.preset.layout if options.preset is not None else Layout.ROWS
+    files = [read_records(path, layout=layout, columns=columns) for path in options.data]
     if len(files) == 1:
         parts: Sequence[tuple[Record, ...]] = deal(files[0], num_silos=len(names), seed=options.seed)
     else:

@@ -5,16 +5,17 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from splitlearn.errors import SpecError
+from splitlearn.presets import PRESETS, Preset
 from splitlearn.simulation.flag_errors import in_flags
 from splitlearn.spec import MAX_SILOS, JobSpec
 
 Schedule = Literal["serial", "client-batching", "hierarchical", "auto"]
 SiloBlocks = Literal["frozen", "local", "averaged"]
 CodecName = Literal["fp32", "bf16", "fp16", "int8"]
-TaskKind = Literal["causal-lm", "sft", "choice"]
+TaskKind = Literal["causal-lm", "sft", "summarise", "choice"]
 AdapterKind = Literal["full", "lora"]
 
 DEFAULT_SILOS = 3
@@ -34,12 +35,15 @@ class DemoOptions:
         silos: Number of silos; None for one per data file, or three.
         model: ``tiny-llama``, ``tiny-glm`` or a folder.
         data: Files, one per silo or one to deal out; none for the demo's own notes.
-        task: None for ``causal-lm`` on files and ``sft`` on the demo's own notes.
+        task: A kind of task, or a preset's name; None for ``causal-lm`` on files and ``sft`` on the demo's
+            own notes.
         columns: ``name=column`` pairs.
         prompt: Template of the text (``causal-lm``) or prompt.
         answers: Candidates (``choice``) or the answer's template (``sft``).
         learning_rate: Peak; warmed up to over a twentieth of the steps, then a cosine down to a tenth.
         in_process: All parties in one process, over links of memory.
+        average_every: Steps between two averages of the silo blocks besides each round's end; 0 for none.
+        freeze_a: Train the B of LoRA adapters alone.
         keep: Leave the platform running after the job.
         out: Folder of the run; None for ``runs/<name>``.
     """
@@ -49,13 +53,15 @@ class DemoOptions:
     schedule: Schedule = "client-batching"
     turn_steps: int | None = None
     silo_blocks: SiloBlocks = "frozen"
+    average_every: int = 0
+    freeze_a: bool = False
     codec: CodecName = "fp32"
     model: str = "tiny-llama"
     adapter: AdapterKind = "full"
     bottom_layers: int = 1
     top_layers: int = 1
     data: tuple[Path, ...] = ()
-    task: TaskKind | None = None
+    task: str | None = None
     columns: str | None = None
     prompt: str | None = None
     answers: str | None = None
@@ -84,7 +90,14 @@ class DemoOptions:
     @property
     def task_kind(self) -> TaskKind:
         """The task, its default filled in."""
-        return self.task or ("causal-lm" if self.data else "sft")
+        if self.preset is not None:
+            return self.preset.task.kind
+        return cast("TaskKind", self.task or ("causal-lm" if self.data else "sft"))
+
+    @property
+    def preset(self) -> Preset | None:
+        """The preset that the task names; None where it is a kind of task."""
+        return None if self.task is None else PRESETS.get(self.task)
 
     @property
     def out_dir(self) -> Path:
@@ -102,6 +115,24 @@ def refuse_contradictions(options: DemoOptions) -> None:
         raise SpecError(
             "--keep leaves the platform's processes running, and with --in-process there are none; "
             "leave one of the two out"
+        )
+    if options.freeze_a and options.adapter != "lora":
+        raise SpecError(
+            f"--freeze-a has a meaning only with --adapter lora, not {options.adapter}; leave it out"
+        )
+    if options.average_every and options.silo_blocks != "averaged":
+        raise SpecError(
+            f"--average-every has a meaning only with --silo-blocks averaged, not {options.silo_blocks}; "
+            "leave it out"
+        )
+    if options.task not in {None, *get_args(TaskKind), *PRESETS}:
+        raise SpecError(
+            f"--task {options.task!r} is neither a kind of task ({', '.join(get_args(TaskKind))}) nor a "
+            f"preset ({', '.join(PRESETS)})"
+        )
+    if not options.data and (options.preset is not None or options.task == "summarise"):
+        raise SpecError(
+            f"--task {options.task} needs files, which the demo's own notes are not; give them with --data"
         )
 
 
@@ -159,9 +190,10 @@ def build_spec(
     fields = {
         "name": options.name,
         "model": options.model,
-        "adapter": {"kind": options.adapter},
+        "adapter": {"kind": options.adapter, **({"freeze_a": True} if options.freeze_a else {})},
         "silos": silos,
         "silo_blocks": options.silo_blocks,
+        "averaging": {"every_steps": options.average_every},
         "schedule": options.schedule,
         "turn_steps": options.turn_steps,
         "learning_rate": {
@@ -201,6 +233,8 @@ def _warmup_steps(options: DemoOptions, *, turns: int) -> int:
 def _task(options: DemoOptions, own_tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     kind = options.task_kind
     task: dict[str, Any] = {"kind": kind} if options.data else dict(own_tasks[kind])
+    if options.preset is not None:
+        task = options.preset.task.model_dump()
     if options.prompt is not None:
         task["text" if kind == "causal-lm" else "prompt"] = _unescaped(options.prompt)
     if options.answers is not None:
@@ -208,8 +242,8 @@ def _task(options: DemoOptions, own_tasks: dict[str, dict[str, Any]]) -> dict[st
             raise SpecError(
                 "--answers has no meaning for --task causal-lm; leave it out, or choose another task"
             )
-        task |= {"answer": _unescaped(options.answers)} if kind == "sft" else _choice(options)
-    elif kind == "choice" and "answers" not in task:
+        task |= _choice(options) if kind == "choice" else {"answer": _unescaped(options.answers)}
+    elif kind == "choice" and not {"answers", "candidates"} & task.keys():
         raise SpecError(
             '--task choice needs the candidate answers; give them as --answers "0=bad,1=good": '
             "each label as it stands in the data, and its text"
@@ -219,7 +253,8 @@ def _task(options: DemoOptions, own_tasks: dict[str, dict[str, Any]]) -> dict[st
 
 def _choice(options: DemoOptions) -> dict[str, Any]:
     answers = parse_answers(options.answers or "")
-    return {"answers": answers, "label": LABEL_COLUMN} if options.data else {"answers": answers}
+    is_ours = options.preset is not None or not options.data
+    return {"answers": answers} if is_ours else {"answers": answers, "label": LABEL_COLUMN}
 
 
 def parse_answers(text: str) -> dict[str, str]:

@@ -168,6 +168,9 @@ class LinesDisplay(_Base):
         match progress:
             case StepDone():
                 self._step(state)
+            case Evaluated() if progress.withheld_below:
+                below = progress.withheld_below
+                self.say(f"{self._clock()} {progress.silo}: eval loss withheld: fewer than {below} rows")
             case Evaluated():
                 accuracy = "" if progress.accuracy is None else f", accuracy {progress.accuracy:.1%}"
                 self.say(f"{self._clock()} {progress.silo}: eval loss {progress.loss:.4f}{accuracy}")

@@ -16,7 +16,7 @@ import resource
 import shutil
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,12 @@ import torch
 
 from splitlearn.errors import DataError, StorageError
 from splitlearn.exchange import Exchange
+from splitlearn.identity import Identity, TrustStore
 from splitlearn.link import Connect, MemorySwitchboard
 from splitlearn.parties import (
     ComputeThread,
     OnProgress,
+    SiloAveraging,
     SiloParty,
     TrunkParty,
     ignore_progress,
@@ -55,6 +57,7 @@ from splitlearn.wire import Codec, Phase
 
 TRUNK_PARTY = "trunk-0"
 HISTORY = "history.jsonl"
+SUM_RECORD = "sums.json"
 
 
 class Lines:
@@ -82,6 +85,8 @@ class _Silo:
     blocks: SiloBlocks
     trainer: SiloTrainer
     exchange: Exchange
+    identity: Identity
+    trust: TrustStore
 
 
 def simulate(
@@ -92,6 +97,7 @@ def simulate(
     work_dir: Path,
     on_progress: OnProgress = ignore_progress,
     resume: bool = False,
+    lost: Collection[str] = (),
     make_lines: Callable[[Sequence[str]], Lines] = Lines,
 ) -> SimulationResult:
     """Run a job from its first round to every silo's result.
@@ -102,10 +108,11 @@ def simulate(
     Args:
         spec: The job.
         model_folder: The model, a Hugging Face folder with safetensors.
-        data: Every silo's data, in the roster's order.
+        data: Every present silo's data, in the roster's order.
         work_dir: Gets ``silos/<name>/{checkpoints,result}`` and ``worker/checkpoints``.
         on_progress: Told of every turn, step, evaluation and round; must not block.
         resume: Go on from the last round that every party has on disk; otherwise begin anew.
+        lost: Silos of the roster that take part no more: rounds are trained without them.
         make_lines: Makes the links.
 
     Raises:
@@ -118,13 +125,14 @@ def simulate(
         data=data,
         work_dir=work_dir,
         on_progress=on_progress,
+        lost=lost,
         make_lines=make_lines,
     )
     return federation.run(resume=resume)
 
 
-def _refuse_other_names(spec: JobSpec, data: Sequence[SiloData]) -> None:
-    expected, given = [silo.name for silo in spec.silos], [silo.name for silo in data]
+def _refuse_other_names(present: Sequence[str], data: Sequence[SiloData]) -> None:
+    expected, given = list(present), [silo.name for silo in data]
     if expected != given:
         raise DataError(f"data is of silos {given}, the roster is {expected}; give each silo's, in order")
 
@@ -146,10 +154,12 @@ class Federation:
         data: Sequence[SiloData],
         work_dir: Path,
         on_progress: OnProgress = ignore_progress,
+        lost: Collection[str] = (),
         make_lines: Callable[[Sequence[str]], Lines] = Lines,
     ) -> None:
         spec.refuse_unserved()
-        _refuse_other_names(spec, data)
+        self._present = tuple(silo.name for silo in spec.silos if silo.name not in lost)
+        _refuse_other_names(self._present, data)
         self._spec = spec
         self._folder = ModelFolder.open(model_folder)
         cut = spec.silos[0].cut
@@ -212,7 +222,7 @@ class Federation:
             raise asyncio.CancelledError
         last_round = self._begin(resume=resume)
         roster = enrol(self._spec)
-        lines = self._make_lines([silo.name for silo in self._spec.silos])
+        lines = self._make_lines(self._present)
         trunk = load_trunk(self._folder, self._cut, adapter=self._spec.adapter, seed=self._spec.seed)
         async with AsyncExitStack() as stack:
             for data in self._data:
@@ -230,11 +240,13 @@ class Federation:
         if resume:
             self._is_resumed = True
             return self.find_last_round()
-        for artifact in map(self._artifact, (silo.name for silo in self._spec.silos)):
+        for artifact in map(self._artifact, self._present):
             if artifact.exists():
                 raise StorageError(f"{artifact} exists already; move it away, or choose another work_dir")
         for party in self._places():
             self._checkpoints(party, last_round=None).clear()
+        for silo in self._present:
+            self._sum_record(silo).unlink(missing_ok=True)
         self._record.begin()
         return 0
 
@@ -251,10 +263,12 @@ class Federation:
         exchange = Exchange(
             protocol, connect=lines.dial(name), peer=WORKER_NAME, patience_seconds=spec.patience_seconds
         )
-        return _Silo(data, blocks, trainer, await stack.enter_async_context(exchange))
+        begun = await stack.enter_async_context(exchange)
+        return _Silo(data, blocks, trainer, begun, roster.silos[name], roster.trust)
 
     async def _silo_run(self, stack: AsyncExitStack, silo: _Silo, *, last_round: int) -> Run:
         spec, data = self._spec, silo.data
+        compute = await stack.enter_async_context(ComputeThread(f"silo {data.name}"))
         party = SiloParty(
             spec=spec,
             silo=data.name,
@@ -271,11 +285,13 @@ class Federation:
                 batch_size=spec.evaluation.batch_size,
                 pad_token_id=0,
                 max_examples=spec.evaluation.max_rows,
+                task=spec.task,
             ),
             exchange=silo.exchange,
-            compute=await stack.enter_async_context(ComputeThread(f"silo {data.name}")),
+            compute=compute,
             checkpoints=self._checkpoints(data.name, last_round=last_round),
             on_progress=self._record,
+            averaging=self._averaging(silo, compute),
         )
         return party.run
 
@@ -284,20 +300,20 @@ class Federation:
     ) -> Run:
         spec = self._spec
         exchanges = {
-            silo.name: await stack.enter_async_context(
+            name: await stack.enter_async_context(
                 Exchange(
                     TrunkProtocol(
-                        roster.terms[silo.name],
+                        roster.terms[name],
                         identity=roster.worker,
                         trust=roster.trust,
                         codec=Codec(spec.codec),
                     ),
-                    connect=lines.answer(silo.name),
-                    peer=f"silo {silo.name!r}",
+                    connect=lines.answer(name),
+                    peer=f"silo {name!r}",
                     patience_seconds=spec.patience_seconds,
                 )
             )
-            for silo in spec.silos
+            for name in self._present
         }
         party = TrunkParty(
             spec=spec,
@@ -309,11 +325,27 @@ class Federation:
         )
         return party.run
 
+    def _averaging(self, silo: _Silo, compute: ComputeThread) -> SiloAveraging | None:
+        if self._spec.silo_blocks != "averaged":
+            return None
+        return SiloAveraging.of(
+            self._spec,
+            job=self._spec.name,
+            identity=silo.identity,
+            trust=silo.trust,
+            record=self._sum_record(silo.data.name),
+            trainer=silo.trainer,
+            compute=compute,
+        )
+
+    def _sum_record(self, silo: str) -> Path:
+        return self._work_dir / "silos" / silo / SUM_RECORD
+
     def _places(self) -> dict[str, str]:
         """Return each party's folder."""
         return {
             TRUNK_PARTY: "worker",
-            **{silo.name: f"silos/{silo.name}" for silo in self._spec.silos},
+            **{name: f"silos/{name}" for name in self._present},
         }
 
     def _checkpoints(self, party: str, *, last_round: int | None) -> CheckpointStore:

@@ -16,6 +16,7 @@ _FLAGS = {
     "turn_steps": "--turn-steps",
     "peak": "--learning-rate",
     "max_grad_norm": "--max-grad-norm",
+    "every_steps": "--average-every",
     "batch_size": "--batch-size",
     "accumulation_steps": "--accumulation-steps",
     "max_tokens": "--max-tokens",

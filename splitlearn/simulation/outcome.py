@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from splitlearn.errors import TrunklineError
 from splitlearn.simulation.centralised_files import CentralisedAnswer, SiloAnswer
 from splitlearn.simulation.demo_options import DemoOptions
-from splitlearn.simulation.results import SimulationResult, Status, number
+from splitlearn.simulation.results import SimulationResult, Status, number, scores_json
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,12 @@ class DemoOutcome:
         answers = self.reference.silos if self.reference else ()
         return next((answer for answer in answers if answer.name == silo), None)
 
+    def _scores_of(self, answer: SiloAnswer | None) -> dict[str, Any]:
+        if answer is None or self.federation is None:
+            return {}
+        scores = {score.name: score.value for score in answer.scores}
+        return scores_json(scores, self.federation.spec.task)
+
     @property
     def relative_difference(self) -> float | None:
         """|federated - centralised| / centralised, of the evaluation losses."""
@@ -112,6 +118,7 @@ class DemoOutcome:
             answer = self.reference_of(silo["name"])
             silo["centralised_eval_loss"] = number(answer.eval_loss) if answer else None
             silo["centralised_accuracy"] = number(answer.accuracy) if answer else None
+            silo["centralised_scores"] = self._scores_of(answer)
         return {
             **content,
             "status": self.status,
@@ -142,6 +149,7 @@ def _empty(options: DemoOptions) -> dict[str, Any]:
         "silos": [],
         "eval_loss": None,
         "accuracy": None,
+        "scores": {},
         "num_steps": 0,
         "seconds_per_step": None,
         "wire_bytes_per_token": None,

@@ -11,13 +11,21 @@ from rich.text import Text
 
 from splitlearn.simulation.display import decimal
 from splitlearn.simulation.outcome import DemoOutcome
-from splitlearn.simulation.results import SiloResult, SimulationResult
+from splitlearn.simulation.results import SiloResult, SimulationResult, scores_json
 
 _STAYED = (
     "Stayed at each silo: its text, tokens, labels and block weights. Crossed, sealed: activations, hidden "
     "states and their gradients, row lengths, label counts, losses and gradient norms (docs/what-leaves.md)."
 )
+_AVERAGED = (
+    "Stayed at each silo: its text, tokens and labels. Crossed, sealed: activations, hidden states and their "
+    "gradients, row lengths, label counts, losses and gradient norms; and what its blocks learned, under "
+    "masks that only the sum over all silos takes off (docs/what-leaves.md)."
+)
 _MEBIBYTE = 1 << 20
+_MAX_SILOS_NAMED = 8
+_MAX_ANSWERS_SHOWN = 8
+_SCORE_NAMES = {"f1": "F1", "f1_macro": "macro F1", "exact_match": "exact match", "token_f1": "F1 of words"}
 
 
 def print_report(console: Console, outcome: DemoOutcome) -> None:
@@ -33,7 +41,8 @@ def report(outcome: DemoOutcome, result: SimulationResult) -> RenderableType:
     facts.add_column(overflow="fold")
     for name, text in _facts(outcome, result):
         facts.add_row(name, Text(text))
-    return Group(_silo_table(outcome, result), facts, Padding(Text(_STAYED, style="dim"), (1, 0, 0, 0)))
+    stayed = _AVERAGED if result.spec.silo_blocks == "averaged" else _STAYED
+    return Group(_silo_table(outcome, result), facts, Padding(Text(stayed, style="dim"), (1, 0, 0, 0)))
 
 
 def _silo_table(outcome: DemoOutcome, result: SimulationResult) -> Table:
@@ -77,8 +86,6 @@ def _silo_cells(outcome: DemoOutcome, silo: SiloResult, *, is_choice: bool) -> l
 
 
 def _facts(outcome: DemoOutcome, result: SimulationResult) -> list[tuple[str, str]]:
-    truncated = sum(silo.report.truncated for silo in result.silos)
-    rows = sum(silo.report.rows for silo in result.silos)
     wire = (
         f"{decimal(result.wire_bytes_per_token, 1)} bytes per training token, both directions; "
         f"{mebibytes(result.eval_wire_bytes)} for evaluation"
@@ -89,9 +96,70 @@ def _facts(outcome: DemoOutcome, result: SimulationResult) -> list[tuple[str, st
         ("seconds per step", _seconds(outcome, result)),
         ("wire", wire),
         ("memory", f"{_memory(result)}; {threads}"),
-        ("truncated", f"{truncated} of {rows} rows cut to {result.spec.max_tokens} tokens"),
+        ("truncated", _truncated(result)),
+        *_scores(outcome, result),
+        *_withheld(result),
         ("results", _places(outcome, result)),
     ]
+
+
+def _truncated(result: SimulationResult) -> str:
+    rows = sum(silo.report.rows for silo in result.silos)
+    cut = [silo for silo in result.silos if silo.report.truncated]
+    total = sum(silo.report.truncated for silo in cut)
+    sentence = f"{total} of {rows} rows cut to {result.spec.max_tokens} tokens"
+    if cut:
+        sentence += ": " + "; ".join(_cut_of(silo) for silo in cut[:_MAX_SILOS_NAMED])
+        sentence += f"; and {len(cut) - _MAX_SILOS_NAMED} silos more" if len(cut) > _MAX_SILOS_NAMED else ""
+    return sentence
+
+
+def _cut_of(silo: SiloResult) -> str:
+    report = silo.report
+    sides = [
+        (report.prompts_cut, "prompts", report.tokens_cut_left, "left"),
+        (report.answers_cut, "answers or texts", report.tokens_cut_right, "right"),
+    ]
+    told = (
+        f"{count} {what} by {tokens} tokens on the {side}" for count, what, tokens, side in sides if count
+    )
+    return f"{silo.name} {', '.join(told)}"
+
+
+def _scores(outcome: DemoOutcome, result: SimulationResult) -> list[tuple[str, str]]:
+    """Return what a choice says beside its accuracy: of the whole, of each silo, of each answer."""
+    overall = scores_json(result.scores, result.spec.task)
+    lines = [
+        (_SCORE_NAMES[name], _beside(outcome, result, name, value))
+        for name, value in overall.items()
+        if name in _SCORE_NAMES
+    ]
+    answers = list(overall.get("answers", {}).items())
+    for key, scores in answers[:_MAX_ANSWERS_SHOWN]:
+        told = ", ".join(f"{name} {percent(value)}" for name, value in scores.items())
+        lines.append((f"answer {key}", told))
+    if len(answers) > _MAX_ANSWERS_SHOWN:
+        lines.append(("answers", f"{len(answers) - _MAX_ANSWERS_SHOWN} more are in the JSON (--json)"))
+    return lines
+
+
+def _beside(outcome: DemoOutcome, result: SimulationResult, name: str, value: float) -> str:
+    told = []
+    for silo in result.silos:
+        own = {score.name: score.value for score in silo.scores}
+        answer = outcome.reference_of(silo.name)
+        other = {score.name: score.value for score in answer.scores} if answer else {}
+        beside = f" (centralised {percent(other[name])})" if name in other else ""
+        told.append(f"{silo.name} {percent(own.get(name))}{beside}")
+    rest = f"; and {len(told) - _MAX_SILOS_NAMED} silos more" if len(told) > _MAX_SILOS_NAMED else ""
+    return f"{percent(value)}: {', '.join(told[:_MAX_SILOS_NAMED])}{rest}"
+
+
+def _withheld(result: SimulationResult) -> list[tuple[str, str]]:
+    told = [
+        f"{silo.name}: fewer than {silo.withheld_below} rows" for silo in result.silos if silo.withheld_below
+    ]
+    return [("withheld", "; ".join(told))] if told else []
 
 
 def _memory(result: SimulationResult) -> str:

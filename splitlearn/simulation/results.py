@@ -1,15 +1,17 @@
 """What a simulated federation came to, as dataclasses and as JSON."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from splitlearn.parties import Evaluated, StepDone
-from splitlearn.spec import JobSpec
-from splitlearn.tasks import DataReport
+from splitlearn.spec import ChoiceTask, JobSpec, TaskSpec
+from splitlearn.tasks import DataReport, Score
 
+_OF_AN_ANSWER = re.compile(r"(precision|recall|f1)_([0-9]+)")
 Status = Literal["completed", "failed", "cancelled"]
 
 
@@ -58,6 +60,16 @@ class SiloResult:
         return self.evaluations[-1].accuracy if self.evaluations else None
 
     @property
+    def scores(self) -> tuple[Score, ...]:
+        """What else there is to say of a choice, at the job's end."""
+        return self.evaluations[-1].scores if self.evaluations else ()
+
+    @property
+    def withheld_below(self) -> int:
+        """Fewer held-out rows than this silo tells of; 0 where it tells."""
+        return self.evaluations[-1].withheld_below if self.evaluations else 0
+
+    @property
     def num_valid_tokens(self) -> int:
         """Non-pad tokens that were trained on."""
         return sum(step.num_valid_tokens for step in self.steps)
@@ -95,7 +107,7 @@ class SimulationResult:
         return weighted_mean(
             (silo.evaluations[-1].loss, silo.evaluations[-1].num_tokens)
             for silo in self.silos
-            if silo.evaluations
+            if silo.evaluations and not silo.withheld_below
         )
 
     @property
@@ -105,6 +117,19 @@ class SimulationResult:
             (silo.accuracy, self.num_evaluated(silo)) for silo in self.silos if silo.accuracy is not None
         ]
         return weighted_mean(rated) if rated else None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The silos' scores of a choice, as means weighted by their rows; not those of the pooled rows."""
+        told = [
+            (score.name, score.value, self.num_evaluated(silo))
+            for silo in self.silos
+            for score in silo.scores
+        ]
+        return {
+            name: weighted_mean((value, rows) for other, value, rows in told if other == name)
+            for name in dict.fromkeys(name for name, _, _ in told)
+        }
 
     def num_evaluated(self, silo: SiloResult) -> int:
         """Return how many of a silo's held-out rows are evaluated."""
@@ -135,9 +160,10 @@ class SimulationResult:
             "rounds": self.spec.rounds,
             "steps_per_round": self.spec.steps_per_round,
             "threads": self.threads,
-            "silos": [_silo_json(silo) for silo in self.silos],
+            "silos": [_silo_json(silo, self.spec.task) for silo in self.silos],
             "eval_loss": number(self.eval_loss),
             "accuracy": number(self.accuracy),
+            "scores": scores_json(self.scores, self.spec.task),
             "num_steps": self.num_steps,
             "seconds_per_step": number(self.seconds_per_step),
             "wire_bytes_per_token": number(self.wire_bytes_per_token),
@@ -148,18 +174,40 @@ class SimulationResult:
         }
 
 
-def _silo_json(silo: SiloResult) -> dict[str, Any]:
+def _silo_json(silo: SiloResult, task: TaskSpec) -> dict[str, Any]:
+    report, below = silo.report, silo.withheld_below
     return {
         "name": silo.name,
-        "rows": silo.report.rows,
-        "rows_truncated": silo.report.truncated,
+        "rows": report.rows,
+        "rows_truncated": report.truncated,
+        "prompts_cut": report.prompts_cut,
+        "answers_cut": report.answers_cut,
+        "rows_dropped": report.dropped,
+        "tokens_cut_left": report.tokens_cut_left,
+        "tokens_cut_right": report.tokens_cut_right,
         "steps": len(silo.steps),
         "loss_first": number(silo.loss_first),
         "loss_last": number(silo.loss_last),
         "eval_loss": number(silo.eval_loss),
         "accuracy": number(silo.accuracy),
+        "scores": scores_json({score.name: score.value for score in silo.scores}, task),
+        "withheld": f"fewer than {below} rows" if below else None,
         "resent_messages": silo.resent_messages,
     }
+
+
+def scores_json(scores: Mapping[str, float], task: TaskSpec) -> dict[str, Any]:
+    """Return scores by name, those of each answer under its key: ``{"f1": .., "answers": {"yes": {..}}}``."""
+    keys = list(task.answers) if isinstance(task, ChoiceTask) else []
+    content: dict[str, Any] = {}
+    answers: dict[str, dict[str, float]] = {}
+    for name, value in scores.items():
+        found = _OF_AN_ANSWER.fullmatch(name)
+        if found is None:
+            content[name] = value
+        elif int(found[2]) < len(keys):
+            answers.setdefault(keys[int(found[2])], {})[found[1]] = value
+    return {**content, **({"answers": answers} if answers else {})}
 
 
 def number(value: float | None) -> float | None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from splitlearn.errors import LinkError, TrainingError, TrunklineError
+from splitlearn.privacy import FixedPointError
 
 R = TypeVar("R")
 Run = Callable[[], Coroutine[Any, Any, None]]
@@ -48,4 +49,6 @@ def _root_cause(errors: Sequence[BaseException]) -> BaseException:
 def _distance_from_cause(error: BaseException) -> int:
     if not isinstance(error, TrunklineError):
         return 0  # a bug
+    if isinstance(error, FixedPointError):
+        return 1
     return 2 if isinstance(error, LinkError | TrainingError) else 1  # these follow from another's end

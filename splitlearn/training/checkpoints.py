@@ -6,6 +6,7 @@ visible. The manifest names the job (digest of its specification) and the party,
 size and SHA-256, so that a torn file or another job's is refused rather than trained on.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from splitlearn.errors import StorageError
+from splitlearn.errors import NoSpaceError, StorageError
 from splitlearn.spec import JobSpec
 
 ROUNDS_KEPT = 2
@@ -148,9 +149,10 @@ class CheckpointStore:
     def _refuse_full_disk(self, target: Path, num_bytes: int) -> None:
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < num_bytes + self._reserve_bytes:
-            raise StorageError(
-                f"no space for checkpoint {target}: {num_bytes} bytes needed and {self._reserve_bytes} kept "
-                f"in reserve, {free_bytes} free; free space, then resume"
+            numbers = f"{num_bytes} bytes needed and {self._reserve_bytes} kept in reserve, {free_bytes} free"
+            raise NoSpaceError(
+                f"no space for checkpoint {target}: {numbers}; free space, then resume",
+                public=f"its disk is full: {numbers}; free space there, then retry the job",
             )
 
     def _write(self, temporary: Path, tensors: Mapping[str, Tensor], round_number: int) -> None:
@@ -173,8 +175,10 @@ class CheckpointStore:
     def _prune(self, newest: int) -> None:
         """Delete old rounds, those of a future that was given up, and what a killed process left behind."""
         kept = [number for number in self.rounds() if number <= newest][-ROUNDS_KEPT:]
-        old = [self._path(number) for number in self.rounds() if number not in kept]
-        for path in [*old, *self._folder.glob(".round-*")]:
+        for number in self.rounds():
+            if number not in kept:
+                _hide(self._path(number))
+        for path in self._folder.glob(".round-*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -186,6 +190,14 @@ def _make_visible(temporary: Path, target: Path) -> None:
         target.rename(aside)
     temporary.rename(target)
     _flush(target.parent)
+
+
+def _hide(path: Path) -> None:
+    """Take a checkpoint out of sight before it is deleted file by file: what can be seen is whole."""
+    hidden = path.with_name(f".{path.name}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it is old: the next save tries again
+        path.rename(hidden)
 
 
 def _flush(path: Path) -> None:

@@ -21,7 +21,8 @@ def gradient_norms(parameters: Iterable[nn.Parameter]) -> tuple[float, ...]:
     norms = [_norm(parameter) for parameter in parameters]
     if not norms:
         return ()
-    values: list[float] = torch.stack(norms).tolist()
+    # Gathered on one device, where parameters lie on several, and fetched at once.
+    values: list[float] = torch.stack([norm.to(norms[0].device) for norm in norms]).tolist()
     return tuple(values)
 
 

@@ -91,8 +91,8 @@ def seeded(module: nn.Module, key: StepKey, *, segment: Segment, party: str) -> 
     with BUILD_LOCK:  # torch's generators belong to the process, and whoever builds a model draws too
         generators = _generators(module)
         states = [generator.get_state() for generator in generators]
-        for generator in generators:
-            generator.manual_seed(dropout_seed(key, segment, party))
+        for number, generator in enumerate(generators):
+            generator.manual_seed(_seed_of(number, dropout_seed(key, segment, party)))
         try:
             yield
         finally:
@@ -101,5 +101,13 @@ def seeded(module: nn.Module, key: StepKey, *, segment: Segment, party: str) -> 
 
 
 def _generators(module: nn.Module) -> list[torch.Generator]:
-    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
+    """Return the processor's generator, then those of the module's devices in the order of its layers."""
+    devices = dict.fromkeys(
+        parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"
+    )
     return [torch.default_generator, *(torch.cuda.default_generators[device.index] for device in devices)]
+
+
+def _seed_of(number: int, seed: int) -> int:
+    """Return a generator's seed: layers on a second device must not draw the first one's masks again."""
+    return seed if number <= 1 else derive_seed("device", seed, number)

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from splitlearn.errors import ProtocolError
 from splitlearn.partition import BatchLayout, SiloBlocks, freeze
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import RowScore, TokenBatch, row_scores
+from splitlearn.training.averaging import AveragedBlocks, without_average
 from splitlearn.training.clipping import total_norm
 from splitlearn.training.evaluation import evaluating
 from splitlearn.training.loss import summed_loss
@@ -55,7 +58,9 @@ class SiloTrainer:
                 freeze(segment)
         bottom = blocks.bottom.trainable  # with the embedding that the top may share
         self._num_bottom = len(bottom)
-        self._updater = Updater([*bottom, *blocks.top.trainable], spec=spec, undoable=undoable)
+        trained = [*bottom, *blocks.top.trainable]
+        self._updater = Updater(trained, spec=spec, undoable=undoable)
+        self._averaged = AveragedBlocks(trained) if spec.silo_blocks == "averaged" else None
         self._in_flight: dict[int, Tensor | None] = {}
         self._num_label_tokens = 0
         self._loss_is_finite = True
@@ -166,6 +171,12 @@ class SiloTrainer:
             Whether the step was taken (by frozen blocks: whether it may be).
         """
         own = self.outcome()
+        applied = self._apply(own, trunk_outcome)
+        if self._averaged is not None:
+            self._averaged.count(own.num_tokens if applied else 0)
+        return applied
+
+    def _apply(self, own: Outcome, trunk_outcome: Outcome) -> bool:
         if not all_finite([own, trunk_outcome]) or own.num_tokens == 0:
             self._updater.skip()
             return False
@@ -180,6 +191,23 @@ class SiloTrainer:
         """
         self._in_flight.clear()
         self._updater.undo()
+        if self._averaged is not None:
+            self._averaged.uncount()
+
+    @property
+    def averaged_blocks(self) -> AveragedBlocks:
+        """What is to be averaged; only with ``silo_blocks: averaged``."""
+        assert self._averaged is not None, f"silo_blocks is {self._spec.silo_blocks!r}: nothing is averaged"
+        return self._averaged
+
+    def take_average(self, mean: NDArray[np.float64]) -> None:
+        """Take over the mean of all silos' changes; the last step cannot be undone after that.
+
+        Args:
+            mean: Of all trained tensors, one after another, in the model's order.
+        """
+        self.averaged_blocks.take(mean)
+        self._updater.settle(forget_moments=self._spec.averaging.moments == "reset")
 
     def evaluate_bottom(self, batch: TokenBatch) -> Tensor:
         """Return the packed activations at the lower cut for evaluation, fp32 [N, D]."""
@@ -199,7 +227,8 @@ class SiloTrainer:
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold, by name; not copies."""
-        return self._updater.state()
+        averaged = {} if self._averaged is None else self._averaged.state()
+        return {**self._updater.state(), **averaged}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what :meth:`state` returned.
@@ -207,7 +236,11 @@ class SiloTrainer:
         Raises:
             StorageError: The tensors are not those that this silo trains.
         """
-        self._updater.load_state(tensors)
+        if self._averaged is None:
+            self._updater.load_state(tensors)
+            return
+        self._updater.load_state(without_average(tensors))
+        self._averaged.load_state(tensors)
 
     def _seeded(self, segment: Literal["bottom", "top"], key: StepKey) -> AbstractContextManager[None]:
         module = self._blocks.bottom if segment == "bottom" else self._blocks.top

@@ -47,7 +47,8 @@ class TrunkTrainer:
 
     One step is: :meth:`begin_step`; for every micro-batch :meth:`forward` and :meth:`backward`; then
     :meth:`outcome` and, when the silos' outcomes are known, :meth:`finish_step`.
-    Tensors that come in are moved to the trunk's device, those that go out lie there.
+    Tensors that come in are moved to the device of the trunk's first layer; those that go out lie where they
+    were computed: hidden states on the last layer's device, gradients on the first's.
     Not safe to call from several threads at once.
 
     Args:
@@ -127,7 +128,7 @@ class TrunkTrainer:
             _expect_shape(grad_ND, (size, width), what=f"gradient {index} of micro-batch {micro_batch}")
         weighted = [_weighted(grad_ND, weight) for grad_ND, weight in zip(grads, weights, strict=True)]
         if flight.output_ND.requires_grad:  # not where an adapter's targets are all in the silos' blocks
-            torch.autograd.backward(flight.output_ND, _joined(weighted).to(self._device))
+            torch.autograd.backward(flight.output_ND, _joined(weighted).to(flight.output_ND.device))
         if not self._needs_input_grad:
             return [None] * len(grads)
         assert flight.input_ND.grad is not None, "the trunk does not depend on its input"

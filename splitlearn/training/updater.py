@@ -97,6 +97,16 @@ class Updater:
         restore_snapshot(self._optimizer, self._before)
         self._before = None
 
+    def settle(self, *, forget_moments: bool) -> None:
+        """Make the last step final: the parameters were moved by somebody else since.
+
+        Args:
+            forget_moments: Begin the optimiser's moments anew, as before the first step.
+        """
+        self._before = None
+        if forget_moments and self._optimizer is not None:
+            self._optimizer.state.clear()
+
     def state(self) -> dict[str, Tensor]:
         """Return parameters and optimiser tensors under names for a checkpoint. Not copies."""
         tensors = {f"{_PARAMETER}{name}": parameter.detach() for name, parameter in self._named}

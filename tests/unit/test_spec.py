@@ -115,15 +115,60 @@ class TestDigest:
         )
 
 
+THREE = [{"name": name, "dataset": "d"} for name in "abc"]
+
+
+class TestAveraging:
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            ({"silo_blocks": "averaged"}, "needs at least 3 silos, the roster has 2"),
+            ({"averaging": {"every_steps": 2}}, "has a meaning only with silo_blocks 'averaged'"),
+            (
+                {
+                    "silo_blocks": "averaged",
+                    "silos": THREE,
+                    "schedule": "serial",
+                    "averaging": {"every_steps": 2},
+                },
+                "has no meaning with schedule 'serial'",
+            ),
+            (
+                {"silo_blocks": "averaged", "silos": THREE, "averaging": {"every_steps": 11}},
+                r"every_steps: 11 \(averaging\) is more than steps_per_round 10",
+            ),
+            ({"averaging": {"fraction_bits": 31}}, "fraction_bits"),
+        ],
+    )
+    def test_refuses_what_cannot_be_averaged(self, changes: dict[str, Any], sentence: str) -> None:
+        with pytest.raises(SpecError, match=sentence):
+            JobSpec.parse(fields(**changes))
+
+    def test_is_served(self) -> None:
+        JobSpec.parse(fields(silo_blocks="averaged", silos=THREE)).refuse_unserved()
+
+    def test_changes_the_digest_only_where_it_is_asked_for(self) -> None:
+        spec = JobSpec.parse(fields(silos=THREE, silo_blocks="averaged"))
+        assert b"averaging" not in spec.canonical_bytes()
+        other = JobSpec.parse(fields(silos=THREE, silo_blocks="averaged", averaging={"moments": "reset"}))
+        assert JobSpec.parse(other.canonical_bytes()) == other
+        assert other.digest() != spec.digest()
+        lora = JobSpec.parse(fields(adapter={"kind": "lora", "freeze_a": True}))
+        assert JobSpec.parse(lora.canonical_bytes()) == lora
+        assert b"freeze_a" not in JobSpec.parse(fields()).canonical_bytes()
+
+
 class TestRefuseUnserved:
     @pytest.mark.parametrize(
         ("changes", "field"),
         [
-            ({"silo_blocks": "averaged"}, "silo_blocks: 'averaged'"),
+            (
+                {"silo_blocks": "averaged", "silos": THREE, "on_lost_silo": "continue"},
+                r"silo_blocks with on_lost_silo: \('averaged', 'continue'\)",
+            ),
             ({"schedule": "hierarchical"}, "schedule: 'hierarchical'"),
             ({"schedule": "auto"}, "schedule: 'auto'"),
             ({"precision": "bf16"}, "precision: 'bf16'"),
-            ({"on_lost_silo": "continue"}, "on_lost_silo: 'continue'"),
             ({"privacy": {"noise": 0.1}}, r"privacy\.noise: 0\.1"),
             ({"privacy": {"clip": 1.0}}, r"privacy\.clip: 1\.0"),
             ({"release": "project"}, "release: 'project'"),
@@ -143,8 +188,63 @@ class TestRefuseUnserved:
         with pytest.raises(UnservedError, match=f"{field}.*is not served yet; "):
             JobSpec.parse(fields(**changes)).refuse_unserved()
 
+    def test_serves_fewer_silos_where_a_job_goes_on_without_some(self) -> None:
+        silos = [{"name": name, "dataset": "d"} for name in "abc"]
+        JobSpec.parse(fields(silos=silos, min_silos=2, on_lost_silo="continue")).refuse_unserved()
+
     def test_serves_the_rest(self) -> None:
         JobSpec.parse(fields(schedule="serial", turn_steps=5, silo_blocks="local")).refuse_unserved()
+
+
+class TestTasks:
+    @pytest.mark.parametrize(
+        ("task", "says"),
+        [
+            ({"kind": "choice"}, "neither answers nor candidates"),
+            (
+                {"kind": "choice", "answers": {"0": "a", "1": "b"}, "candidates": "c"},
+                "both answers and candidates",
+            ),
+            ({"kind": "choice", "answers": {"0": "a", "1": "b"}, "positive": "2"}, "positive: '2' is no key"),
+            ({"kind": "choice", "candidates": "c", "candidate": "{x}"}, r"does not name \{candidate\}"),
+            (
+                {"kind": "choice", "answers": {"0": "{a", "1": "b"}},
+                r"answers\.0: .*character 1: a '\{' is never",
+            ),
+            (
+                {"kind": "sft", "prompt": "{a.b}"},
+                r"sft\.prompt: template .*character 1: .*not a plain column",
+            ),
+            ({"kind": "sft", "chat": {"system": "{end}"}}, r"chat\.system: .*\{end\} without"),
+            ({"kind": "summarise", "metrics": ["meteor"]}, "metrics"),
+        ],
+    )
+    def test_are_refused_by_name(self, task: dict[str, Any], says: str) -> None:
+        with pytest.raises(SpecError, match=says):
+            JobSpec.parse(fields(task=task))
+
+    def test_scores_of_generated_texts_are_not_served_yet(self) -> None:
+        JobSpec.parse(fields(task={"kind": "summarise"})).refuse_unserved()
+        with pytest.raises(
+            UnservedError, match=r"task\.metrics: \['rouge-1'\] is not served yet; leave it out"
+        ):
+            JobSpec.parse(fields(task={"kind": "summarise", "metrics": ["rouge-1"]})).refuse_unserved()
+
+    @pytest.mark.parametrize(
+        "task",
+        [
+            {"kind": "sft", "prompt": "{prompt}", "answer": "{answer}"},
+            {"kind": "choice", "prompt": "{text}", "label": "label", "answers": {"0": "a", "1": "b"}},
+        ],
+    )
+    def test_what_is_not_said_is_not_written_out(self, task: dict[str, Any]) -> None:
+        assert JobSpec.parse(fields(task=task)).model_dump(mode="json")["task"] == task
+
+    def test_what_is_said_is(self) -> None:
+        task = {"kind": "sft", "prompt": "{p}", "answer": "{a}", "chat": {"messages": "m"}}
+        spec = JobSpec.parse(fields(task=task))
+        assert spec.model_dump(mode="json")["task"] == task
+        assert JobSpec.parse(spec.canonical_bytes()) == spec
 
 
 class TestSteps:

@@ -1,15 +1,19 @@
 """What a job's metrics say, as the reports that the parties made of it. Pure."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from splitlearn.parties import Evaluated, OnProgress, RoundFinished, StepDone
 from splitlearn.simulation.record import WireBytes
+from splitlearn.tasks import Score
 
 _SILO, _WORKER = "silo:", "worker:"
 _OF_A_ROUND = -1
 _STEP_IS_WHOLE = frozenset({"label_tokens", "valid_tokens", "seconds", "applied"})
+_WITHHELD = "eval_withheld_below"
+_SCORE = re.compile(r"f1|f1_macro|exact_match|token_f1|(precision|recall|f1)_[0-9]+")
 _EVALUATION_IS_WHOLE = frozenset({"eval_loss", "eval_tokens"})
 
 
@@ -114,7 +118,8 @@ class JobNumbers:
         return values[-1] if values else 0.0
 
     def _is_evaluation(self, values: dict[str, float]) -> bool:
-        return values.keys() >= _EVALUATION_IS_WHOLE and (not self.is_choice or "accuracy" in values)
+        is_whole = values.keys() >= _EVALUATION_IS_WHOLE and (not self.is_choice or "accuracy" in values)
+        return is_whole or _WITHHELD in values
 
     def _tell(self, key: tuple[str, int, int]) -> None:
         party, round_number, step = key
@@ -151,10 +156,18 @@ def _step(silo: str, round_number: int, step: int, values: dict[str, float]) -> 
 
 
 def _evaluation(silo: str, round_number: int, values: dict[str, float]) -> Evaluated:
+    num_rows = int(values.get("eval_rows", 1))
+    if _WITHHELD in values:
+        below = int(values[_WITHHELD])
+        return Evaluated(silo, round_number, math.nan, 0, None, num_rows=num_rows, withheld_below=below)
     return Evaluated(
         silo=silo,
         round=round_number,
         loss=values["eval_loss"],
         num_tokens=int(values["eval_tokens"]),
         accuracy=values.get("accuracy"),
+        scores=tuple(
+            Score(name, value, num_rows) for name, value in sorted(values.items()) if _SCORE.fullmatch(name)
+        ),
+        num_rows=num_rows,
     )

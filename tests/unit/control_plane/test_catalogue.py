@@ -13,14 +13,17 @@ from splitlearn.control_plane import client
 from splitlearn.control_plane.catalogue import SAID, SILO_EVENTS, SILO_METRICS, catalogue
 from splitlearn.control_plane.schemas import Body
 from splitlearn.parties import Evaluated, StepDone
-from splitlearn.tasks import DataReport
+from splitlearn.tasks import DataReport, Score
 
 PAGE = Path(__file__).parents[3] / "docs" / "what-the-control-plane-learns.md"
 REPORT = DataReport(**dict.fromkeys(DataReport.__dataclass_fields__, 1))
 STEP = StepDone(
     "a", round=1, step=2, loss=1.0, num_label_tokens=3, num_valid_tokens=4, applied=True, seconds=5.0
 )
-EVALUATED = Evaluated("a", round=1, loss=1.0, num_tokens=2, accuracy=0.5)
+SCORES = ("f1", "f1_macro", "exact_match", "token_f1", "precision_3", "recall_3", "f1_3")
+EVALUATED = Evaluated(
+    "a", round=1, loss=1.0, num_tokens=2, accuracy=0.5, scores=tuple(Score(name, 0.5, 9) for name in SCORES)
+)
 
 
 def test_page_is_what_the_schema_says() -> None:
@@ -45,9 +48,10 @@ def test_the_agent_sends_exactly_these_numbers() -> None:
         *reporting.points_of_report(REPORT),
         *reporting.points_of_progress(STEP),
         *reporting.points_of_progress(EVALUATED),
+        *reporting.points_of_progress(EVALUATED, min_rows=100),
         *reporting.points_of_round(1, {**Crossed().model_dump(), "peak_memory_bytes": peak_memory_bytes()}),
     ]
-    assert {point.name for point in points} == set(SILO_METRICS)
+    assert {re.sub(r"_[0-9]+$", "_N", point.name) for point in points} == set(SILO_METRICS)
 
 
 def test_the_agent_tells_of_exactly_these_events() -> None:

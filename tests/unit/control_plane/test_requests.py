@@ -90,10 +90,42 @@ class TestAsk:
 
         run(test())
 
-    def test_another_program_at_the_address_is_named(self, answering: Make) -> None:
+    def test_another_version_at_the_address_is_named(self, answering: Make) -> None:
         async def test() -> None:
             with pytest.raises(RefusedError, match="as no control plane of this version does"):
-                await answering(lambda _: httpx2.Response(200, text="hello")).ask("GET", "/x", TicketAnswer)
+                await answering(lambda _: httpx2.Response(200, json={})).ask("GET", "/x", TicketAnswer)
+
+        run(test())
+
+    @pytest.mark.parametrize("text", ["<html>Back soon</html>", '{"ticket": "t", "gateway_u', ""])
+    def test_what_is_no_json_is_waited_out_and_named(self, text: str, answering: Make) -> None:
+        told: list[Absent | Back] = []
+        answers = iter([httpx2.Response(200, text=text), httpx2.Response(200, json=TICKET)])
+
+        async def test() -> None:
+            requests = answering(lambda _: next(answers), on_reach=told.append)
+            assert (await requests.ask("GET", "/x", TicketAnswer)).ticket == "t"
+
+        run(test())
+        assert isinstance(told[0], Absent)
+        assert "what is no JSON, or only its beginning" in told[0].sentence
+
+    @pytest.mark.parametrize("status", [500, 502, 503, 504, 521])
+    def test_no_proxys_page_ends_a_party_packed_or_not(self, status: int, answering: Make) -> None:
+        page = gzip.compress(b"<html>upstream</html>")
+        packed = httpx2.Response(status, content=page, headers={"Content-Encoding": "gzip"})
+        answers = iter([httpx2.Response(status, text="<html>"), packed, httpx2.Response(200, json=TICKET)])
+
+        async def test() -> None:
+            requests = answering(lambda _: next(answers))
+            assert (await requests.ask("GET", "/x", TicketAnswer)).ticket == "t"
+
+        run(test())
+
+    def test_a_bug_of_the_control_planes_own_is_no_absence(self, answering: Make) -> None:
+        async def test() -> None:
+            with pytest.raises(RefusedError, match="no; ask"):
+                await answering(refuse(500, "internal")).ask("GET", "/x", TicketAnswer)
 
         run(test())
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from splitlearn.errors import StorageError, TrainingError
+from splitlearn.errors import ProtocolError, StorageError, TrainingError
 from splitlearn.exchange import Exchange
-from splitlearn.parties import ComputeThread, SiloParty, TrunkParty
+from splitlearn.parties import ComputeThread, SiloAveraging, SiloParty, TrunkParty
 from splitlearn.tasks import BatchPlan, EvaluationPlan, Example, TokenRow
 from splitlearn.training import CheckpointStore, SiloTrainer, TrunkTrainer
 from splitlearn.wire import (
@@ -27,6 +27,7 @@ from splitlearn.wire import (
     RoundEnd,
     RoundSaved,
     StepVoid,
+    SumStart,
     TurnStart,
 )
 from tests.unit.exchange.conftest import READY, run
@@ -116,6 +117,38 @@ class TestSiloThatComputes:
             trainer, _, said = await self.overtaken([StepVoid(step=0)])
             assert trainer.log == ["begin 0", "undo", "begin 0"]
             assert [message.micro_batch for message in said[:-1]] == [0, 0, 1]
+
+        run(test())
+
+
+class TestSiloThatIsAskedForASum:
+    @pytest.mark.parametrize("start", [SumStart(round=1, step=0), SumStart(round=2, step=0)])
+    def test_refuses_where_its_blocks_are_its_own(self, start: SumStart) -> None:
+        async def test() -> None:
+            async with meeting("a") as (silos, trunk), ComputeThread("silo a") as compute:
+                task = asyncio.create_task(silo_party(GatedTrainer(), silos["a"], compute).run())
+                await next_of(trunk["a"], Ready)
+                await trunk["a"].send(start)
+                assert await next_of(trunk["a"], Goodbye) == Goodbye(reason=GoodbyeReason.FAILED)
+                with pytest.raises(ProtocolError, match="its blocks are local"):
+                    await task
+
+        run(test())
+
+    def test_refuses_at_another_place_than_its_blocks_are_at(self) -> None:
+        """A trunk that could name the place freely could sum the same values twice."""
+
+        async def test() -> None:
+            async with meeting("a") as (silos, trunk), ComputeThread("silo a") as compute:
+                party = silo_party(GatedTrainer(), silos["a"], compute)
+                party.averaging = cast("SiloAveraging", object())  # never asked
+                task = asyncio.create_task(party.run())
+                await next_of(trunk["a"], Ready)
+                await trunk["a"].send(SumStart(round=1, step=3))
+                with pytest.raises(
+                    ProtocolError, match=r"in round 1 after 3 steps; this silo is in round 1 after 0"
+                ):
+                    await task
 
         run(test())
 

@@ -52,6 +52,17 @@ class TestSerial:
         assert steps == list(range(spec.total_steps))
 
 
+class TestLostSilo:
+    def test_is_left_out_of_the_batch(self) -> None:
+        spec = job("c", "a", "b", rounds=3, steps_per_round=5)
+        assert list(turns_of_round(spec, 2, present={"b", "c"})) == [Turn(2, ("c", "b"), 5, 5)]
+
+    def test_leaves_a_gap_in_the_turns_and_the_others_where_they_were(self) -> None:
+        spec = job("a", "b", "c", schedule="serial", steps_per_round=2)
+        whole = list(turns_of_round(spec, 1))
+        assert list(turns_of_round(spec, 1, present={"a", "c"})) == [whole[0], whole[2]]
+
+
 class TestEvaluation:
     def test_is_always_after_the_last_round(self) -> None:
         spec = job("a", rounds=3)

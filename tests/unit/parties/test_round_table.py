@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from splitlearn.errors import LinkError, LocalProtocolError, ProtocolError, TrainingError
-from splitlearn.parties.round_table import RoundTable
+from splitlearn.errors import LocalProtocolError, ProtocolError, TrainingError
+from splitlearn.parties.round_table import RoundTable, SiloAwayError
 from splitlearn.wire import Goodbye, GoodbyeReason, Phase, Ready, RoundSaved, TurnRequest
 from tests.unit.exchange.conftest import READY, TURN, run, until
 from tests.unit.parties.conftest import activations, meeting
@@ -66,7 +66,7 @@ class TestNext:
                 RoundTable(trunk, patience_seconds=9) as table,
             ):
                 await silos["a"].__aexit__(None, None, None)
-                with pytest.raises(LinkError, match="silo 'a' was away"):
+                with pytest.raises(SiloAwayError, match="silo 'a' was away"):
                     await table.next({"a"})
 
         run(test())

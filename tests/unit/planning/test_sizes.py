@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from splitlearn.planning import (
+    Batch,
     ModelFolder,
     Role,
     Size,
+    Training,
     estimate_memory,
     layer_sizes,
     lora_parameters,
@@ -96,34 +98,25 @@ class TestEstimateMemory:
     def test_of_full_training_holds_every_parameter_four_times(self, write_model: WriteModel) -> None:
         folder = ModelFolder.open(write_model())
         cut = folder.cut(bottom_layers=1, top_layers=1)
-        memory = estimate_memory(
-            folder, cut, Role.TRUNK, adapter=FullAdapter(), optimizer=AdamWSpec(), batch_tokens=100
-        )
+        memory = estimate_memory(folder, cut, Role.TRUNK, Training(FullAdapter(), AdamWSpec(), Batch(10, 10)))
         weights = 2 * LAYER * 4
         assert (memory.weights, memory.gradients, memory.optimizer) == (weights, weights, 2 * weights)
-        assert memory.activations == 2 * 100 * 8 * 34 * 2
-        assert memory.total == 4 * weights + memory.activations
+        assert memory.lasting == 4 * weights
+        assert memory.total == memory.lasting + memory.activations
+        assert memory.logits == 0
 
     def test_of_lora_trains_the_adapter_alone(self, write_model: WriteModel) -> None:
         folder = ModelFolder.open(write_model())
         cut = folder.cut(bottom_layers=1, top_layers=1)
         adapter = LoraAdapter(r=2)
-        memory = estimate_memory(
-            folder, cut, Role.TRUNK, adapter=adapter, optimizer=SGDSpec(momentum=0.9), batch_tokens=1
-        )
+        training = Training(adapter, SGDSpec(momentum=0.9), Batch(1, 1))
+        memory = estimate_memory(folder, cut, Role.TRUNK, training)
         added = 4 * lora_parameters(folder, cut, adapter)[Role.TRUNK]
         assert (memory.weights, memory.gradients, memory.optimizer) == (2 * LAYER * 4 + added, added, added)
 
     def test_of_frozen_blocks_has_no_gradients(self, write_model: WriteModel) -> None:
         folder = ModelFolder.open(write_model())
         cut = folder.cut(bottom_layers=1, top_layers=1)
-        memory = estimate_memory(
-            folder,
-            cut,
-            Role.TOP,
-            adapter=FullAdapter(),
-            optimizer=SGDSpec(),
-            batch_tokens=1,
-            trains=False,
-        )
+        training = Training(FullAdapter(), SGDSpec(), Batch(1, 1), trains=False)
+        memory = estimate_memory(folder, cut, Role.TOP, training)
         assert (memory.gradients, memory.optimizer) == (0, 0)

@@ -1,5 +1,6 @@
 import io
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from splitlearn.simulation.report import print_report
 from splitlearn.simulation.results import SiloResult, SimulationResult
 from splitlearn.simulation.run_state import RunState
 from splitlearn.spec import JobSpec
-from splitlearn.tasks import DataReport
+from splitlearn.tasks import DataReport, Score
 from splitlearn.wire import Phase
 
 OPTIONS = DemoOptions(rounds=2, steps_per_round=5)
@@ -116,6 +117,73 @@ class TestReport:
     def test_says_that_there_was_no_reference(self, spec: JobSpec) -> None:
         text = "\n".join(rendered(replace(outcome(spec), reference=None), width=80))
         assert "the centralised reference was not run to its end" in " ".join(text.split())
+
+
+class TestScores:
+    SCORES = (Score("f1_macro", 0.5, 42), Score("precision_1", 0.25, 42))
+
+    @pytest.fixture
+    def scored(self) -> DemoOutcome:
+        made = outcome(plan_job(replace(OPTIONS, task="choice")), accuracy=0.5)
+        assert made.federation is not None
+        assert made.reference is not None
+        silos = tuple(
+            replace(silo, evaluations=(replace(silo.evaluations[0], scores=self.SCORES),))
+            for silo in made.federation.silos
+        )
+        answers = tuple(answer.model_copy(update={"scores": self.SCORES}) for answer in made.reference.silos)
+        return replace(
+            made,
+            federation=replace(made.federation, silos=silos),
+            reference=made.reference.model_copy(update={"silos": answers}),
+        )
+
+    def test_are_shown_per_silo_and_per_answer(self, scored: DemoOutcome) -> None:
+        text = " ".join(" ".join(rendered(scored, width=200)).split())
+        assert "macro F1 50.0%: harbour 50.0% (centralised 50.0%), hillside" in text
+        assert "answer yellow precision 25.0%" in text
+
+    def test_stand_in_the_json_under_the_answers_keys(self, scored: DemoOutcome) -> None:
+        content = scored.to_json()
+        expected = {"f1_macro": 0.5, "answers": {"yellow": {"precision": 0.25}}}
+        assert content["scores"] == content["silos"][0]["scores"] == expected
+        assert content["silos"][0]["centralised_scores"] == expected
+
+
+class TestWithheld:
+    @pytest.fixture
+    def withheld(self, spec: JobSpec) -> DemoOutcome:
+        made = outcome(spec)
+        assert made.federation is not None
+        first, *rest = made.federation.silos
+        nothing = Evaluated("harbour", 2, math.nan, 0, None, num_rows=4, withheld_below=10)
+        silos = (replace(first, evaluations=(nothing,)), *rest)
+        return replace(made, federation=replace(made.federation, silos=silos))
+
+    def test_is_said_in_so_many_words(self, withheld: DemoOutcome) -> None:
+        text = " ".join(" ".join(rendered(withheld, width=120)).split())
+        assert "withheld harbour: fewer than 10 rows" in text
+        assert withheld.to_json()["silos"][0]["withheld"] == "fewer than 10 rows"
+        assert withheld.to_json()["silos"][1]["withheld"] is None
+
+    def test_does_not_count_in_the_mean_of_the_others(self, withheld: DemoOutcome) -> None:
+        assert withheld.to_json()["eval_loss"] == 1.25
+
+
+class TestTruncation:
+    def test_is_told_of_each_silo_by_side(self, spec: JobSpec) -> None:
+        made = outcome(spec)
+        assert made.federation is not None
+        first, *rest = made.federation.silos
+        report = replace(REPORT, prompts_cut=2, answers_cut=1, tokens_cut_left=40, tokens_cut_right=5)
+        untouched = [replace(silo, report=replace(REPORT, truncated=0)) for silo in rest]
+        silos = (replace(first, report=report), *untouched)
+        made = replace(made, federation=replace(made.federation, silos=silos))
+        text = " ".join(" ".join(rendered(made, width=200)).split())
+        assert (
+            "harbour 2 prompts by 40 tokens on the left, 1 answers or texts by 5 tokens on the right" in text
+        )
+        assert made.to_json()["silos"][0]["tokens_cut_left"] == 40
 
 
 class TestJson:

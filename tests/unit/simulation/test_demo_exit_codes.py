@@ -6,11 +6,12 @@ from pathlib import Path
 from backend.cli.output import REFUSED_EXIT_CODE
 from splitlearn import errors
 from splitlearn.control_plane.errors import SettingError
+from splitlearn.parties import SiloAwayError, StuckError
 from splitlearn.simulation import exit_codes
 
 PAGE = Path(__file__).parents[3] / "docs" / "exit-codes.md"
 ROWS = {
-    int(code): set(re.findall(r"`([a-z]+)`", words))
+    int(code): set(re.findall(r"`([a-z_]+)`", words))
     for code, words in re.findall(
         r"^\| \[(\d+)\]\([^)]*\) \| ?([^|]*) \|", PAGE.read_text(), flags=re.MULTILINE
     )
@@ -36,7 +37,7 @@ def test_the_page_lists_every_error_of_the_tree() -> None:
         and issubclass(kind, errors.TrunklineError)
         and kind is not errors.TrunklineError
     ]
-    tree.append(SettingError)
+    tree.extend((SettingError, SiloAwayError, StuckError))
     by_code: dict[int, set[str]] = {}
     for kind in tree:
         by_code.setdefault(kind.exit_code, set()).add(kind.code)

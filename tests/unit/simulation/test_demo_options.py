@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,11 +6,14 @@ import pytest
 from typer.testing import CliRunner
 
 from splitlearn.errors import SpecError, UnservedError
+from splitlearn.presets import PRESETS
 from splitlearn.simulation.cli import app
-from splitlearn.simulation.demo_inputs import plan_job
+from splitlearn.simulation.demo_inputs import plan_job, read_rows
 from splitlearn.simulation.demo_options import DemoOptions, file_silo_names, name_of, parse_answers
+from splitlearn.spec import ChoiceTask, LoraAdapter, SummariseTask
 
 FILE = Path("reviews.tsv")
+CB_ANSWERS = "entailment= a,contradiction= b,neutral= c"
 
 
 class TestDefaults:
@@ -35,6 +39,33 @@ class TestDefaults:
         options = DemoOptions(rounds=5, steps_per_round=20)
         assert plan_job(options).learning_rate.warmup_steps == 5
         assert plan_job(replace(options, schedule="serial")).learning_rate.warmup_steps == 15
+
+
+class TestAveraging:
+    def test_follows_its_flags(self) -> None:
+        options = DemoOptions(
+            silo_blocks="averaged", average_every=2, adapter="lora", freeze_a=True, steps_per_round=4
+        )
+        spec = plan_job(options)
+        assert (spec.silo_blocks, spec.averaging.every_steps) == ("averaged", 2)
+        assert spec.adapter == LoraAdapter(freeze_a=True)
+        spec.refuse_unserved()
+
+    @pytest.mark.parametrize(
+        ("options", "sentence"),
+        [
+            (DemoOptions(freeze_a=True), "--freeze-a has a meaning only with --adapter lora, not full"),
+            (DemoOptions(average_every=2), "--average-every has a meaning only with --silo-blocks averaged"),
+            (
+                DemoOptions(silo_blocks="averaged", average_every=50, steps_per_round=40),
+                r"--average-every 50 \(averaging\) is more than --steps-per-round 40",
+            ),
+            (DemoOptions(silo_blocks="averaged", silos=2), "needs at least 3 silos, the roster has 2"),
+        ],
+    )
+    def test_refuses_flags_without_a_meaning(self, options: DemoOptions, sentence: str) -> None:
+        with pytest.raises(SpecError, match=sentence):
+            plan_job(options)
 
 
 class TestSilos:
@@ -105,6 +136,43 @@ class TestTask:
             plan_job(DemoOptions(data=(FILE,), answers="0=a,1=b"))
 
 
+class TestPresets:
+    def test_bring_their_whole_task(self) -> None:
+        options = DemoOptions(data=(FILE,), task="boolq")
+        assert options.task_kind == "choice"
+        assert plan_job(options).task == PRESETS["boolq"].task
+
+    def test_can_be_overridden_part_by_part(self) -> None:
+        task = plan_job(DemoOptions(data=(FILE,), task="cb", prompt="{premise}", answers=CB_ANSWERS)).task
+        assert isinstance(task, ChoiceTask)
+        assert (task.prompt, task.label, task.answers["neutral"]) == ("{premise}", "label", " c")
+
+    def test_of_summaries_take_a_template_of_the_answer(self) -> None:
+        task = plan_job(DemoOptions(data=(FILE,), task="xsum", answers=" {summary}!")).task
+        assert isinstance(task, SummariseTask)
+        assert task.answer == " {summary}!"
+
+    def test_with_candidates_of_a_row_need_no_answers(self) -> None:
+        assert plan_job(DemoOptions(data=(FILE,), task="record")).task == PRESETS["record"].task
+
+    @pytest.mark.parametrize("task", ["boolq", "summarise"])
+    def test_need_files(self, task: str) -> None:
+        with pytest.raises(SpecError, match=f"--task {task} needs files"):
+            plan_job(DemoOptions(task=task))
+
+    def test_a_word_that_is_neither_kind_nor_preset_is_refused_by_name(self) -> None:
+        with pytest.raises(SpecError, match=r"--task 'squad' is neither a kind of task \(causal-lm, .*boolq"):
+            plan_job(DemoOptions(data=(FILE,), task="squad"))
+
+    def test_flatten_nested_files(self, tmp_path: Path) -> None:
+        path = tmp_path / "wsc.jsonl"
+        row = {"text": "t", "target": {"span1_text": "a", "span2_text": "b"}, "label": True}
+        path.write_text((json.dumps(row) + "\n") * 12)
+        options = DemoOptions(data=(path,), task="wsc", silos=1)
+        [records] = read_rows(options, plan_job(options)).by_silo.values()
+        assert {record.text("span1_text") for record in records} == {"a"}
+
+
 class TestAnswers:
     def test_keeps_the_candidates_blanks(self) -> None:
         assert parse_answers("0= bad , 1=good") == {"0": " bad ", "1": "good"}
@@ -127,7 +195,6 @@ class TestUnserved:
     @pytest.mark.parametrize(
         ("options", "field"),
         [
-            (DemoOptions(silo_blocks="averaged"), "silo_blocks"),
             (DemoOptions(schedule="hierarchical"), "schedule"),
             (DemoOptions(schedule="auto"), "schedule"),
         ],

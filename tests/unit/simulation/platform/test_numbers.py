@@ -6,6 +6,7 @@ import pytest
 
 from splitlearn.parties import Evaluated, Progress, RoundFinished, StepDone
 from splitlearn.simulation.platform.numbers import JobNumbers, Point
+from splitlearn.tasks import Score
 
 STEP = {"loss": 1.5, "label_tokens": 10.0, "valid_tokens": 12.0, "seconds": 0.25, "applied": 1.0}
 
@@ -65,6 +66,22 @@ class TestRounds:
         assert told == []
         numbers.take(_points("silo:north", {"accuracy": 0.75}, step=-1))
         assert told == [Evaluated("north", 1, 0.5, 7, 0.75)]
+
+    def test_a_choice_has_its_scores(self, told: list[Progress]) -> None:
+        numbers = JobNumbers(is_choice=True, forward=told.append)
+        values = {"f1": 0.5, "precision_1": 0.25, "eval_rows": 9.0, "accuracy": 0.75, "wire_bytes": 4.0}
+        numbers.take(_points("silo:north", {"eval_loss": 0.5, "eval_tokens": 7.0, **values}, step=-1))
+        [found] = numbers.evaluations("north")
+        assert found.scores == (Score("f1", 0.5, 9), Score("precision_1", 0.25, 9))
+        assert found.num_rows == 9
+
+    def test_an_evaluation_that_is_withheld_is_told_as_that(self, told: list[Progress]) -> None:
+        numbers = JobNumbers(is_choice=True, forward=told.append)
+        numbers.take(_points("silo:north", {"eval_rows": 4.0, "eval_withheld_below": 10.0}, step=-1))
+        [found] = numbers.evaluations("north")
+        assert (found.num_rows, found.withheld_below, found.num_tokens) == (4, 10, 0)
+        assert math.isnan(found.loss)
+        assert len(told) == 1
 
     def test_the_workers_word_ends_a_round(self, numbers: JobNumbers, told: list[Progress]) -> None:
         values = {"seconds_per_step": 0.5, "turn_steps": 4.0}
