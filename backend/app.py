@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from backend.app_prefix import API_PREFIX
@@ -17,7 +17,9 @@ from backend.artifacts.api import router as artifacts_router
 from backend.audit.api import router as audit_router
 from backend.auth.access import FIELD, access_of
 from backend.auth.api import router as auth_router
+from backend.auth.second_factor_api import router as second_factor_router
 from backend.datasets.api import router as datasets_router
+from backend.db.absence import is_away
 from backend.db.models import PartyKind
 from backend.errors import (
     ApiError,
@@ -25,6 +27,7 @@ from backend.errors import (
     InvalidRequestError,
     NotFoundError,
     TooLargeError,
+    UnavailableError,
 )
 from backend.events.api import router as events_router
 from backend.federation.api import router as federation_router
@@ -37,9 +40,12 @@ from backend.limits import BodyLimit
 from backend.log import RequestLog
 from backend.metrics.api import router as metrics_router
 from backend.models.api import router as models_router
+from backend.notices.api import router as notices_router
+from backend.openid.api import router as openid_router
 from backend.organizations.api import router as organizations_router
 from backend.parties.admission_api import router as admission_router
 from backend.parties.api import make_router as make_party_router
+from backend.parties.workers_api import router as workers_router
 from backend.security_headers import SecurityHeaders
 from backend.server import Server
 from backend.tickets.api import router as tickets_router
@@ -51,6 +57,8 @@ from backend.watching.watch import Watch
 from splitlearn.errors import TrunklineError
 
 _MAX_NAMED_FIELDS = 10
+_ABSENCE_SECONDS = 1
+_OF_OUR_OWN = "Value error, "  # pydantic puts it before sentences that are ours
 _log = structlog.get_logger("backend.app")
 
 
@@ -88,10 +96,13 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
     api = APIRouter(prefix=API_PREFIX)
     for router in (
         auth_router,
+        second_factor_router,
+        openid_router,
         users_router,
         organizations_router,
         federation_router,
         *(make_party_router(kind) for kind in PartyKind),
+        workers_router,
         admission_router,
         audit_router,
         models_router,
@@ -104,6 +115,7 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
         metrics_router,
         logs_router,
         events_router,
+        notices_router,
     ):
         _describe_access(router)
         api.include_router(router)
@@ -137,6 +149,14 @@ def _add_error_handlers(app: FastAPI) -> None:
         _log.warning("value_refused", reason=type(error.orig).__name__)
         return _answer(InvalidRequestError("a text holds a NUL character, or a number is out of range"))
 
+    @app.exception_handler(SQLAlchemyError)
+    async def refuse_for_now(_request: Request, error: SQLAlchemyError) -> JSONResponse:
+        if not is_away(error):
+            raise error
+        _log.warning("database_away", during="a request")
+        away = "the database does not answer at this moment"
+        return _answer(UnavailableError(away, retry_after_seconds=_ABSENCE_SECONDS))
+
     @app.exception_handler(RequestValidationError)
     async def refuse_fields(_request: Request, error: RequestValidationError) -> JSONResponse:
         return _answer(InvalidRequestError("; ".join(_sentences(error))))
@@ -163,12 +183,20 @@ def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
         return _answer(InvalidRequestError(f"body: {error.detail}"))
     if error.status_code == NotFoundError.status:
         return _answer(NotFoundError(f"there is no {request.url.path[:200]!r} here"))
-    body = ErrorBody(code="http", message=str(error.detail))
+    if error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
+        served = (error.headers or {}).get("Allow", "another method")
+        message = f"{request.method} is not served at {request.url.path[:200]!r}; use {served}"
+        body = ErrorBody(code="http", message=message, remedy="/docs shows what is served")
+    else:
+        body = ErrorBody(code="http", message=str(error.detail), remedy="/docs shows what is served")
     return JSONResponse(body.model_dump(), status_code=error.status_code, headers=dict(error.headers or {}))
 
 
 def _sentences(error: RequestValidationError) -> list[str]:
     details: list[dict[str, Any]] = list(error.errors())
-    sentences = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in details]
+    sentences = [
+        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg'].removeprefix(_OF_OUR_OWN)}"
+        for item in details
+    ]
     left = len(sentences) - _MAX_NAMED_FIELDS
     return sentences[:_MAX_NAMED_FIELDS] + ([f"and {left} more"] if left > 0 else [])

@@ -73,6 +73,13 @@ class CrossSiteError(ForbiddenError):
     remedy = "send csrf_token of the sign-in, or of GET /api/v1/me, in the header X-CSRF-Token"
 
 
+class FactorDemandedError(ForbiddenError):
+    """The organisation demands a second factor of the caller, who has none yet."""
+
+    code = "second_factor_demanded"
+    remedy = "get one, by: trunkline second-factor add; nothing else is open to you before"
+
+
 class NotFoundError(ApiError):
     """No such thing, or it is another organisation's: the two look the same."""
 
@@ -137,8 +144,19 @@ def refused_as(refusal: type[ApiError]) -> Iterator[None]:
         raise refusal(error.message) from error
 
 
-EVERYWHERE: tuple[type[ApiError], ...] = (InvalidRequestError, TooLargeError, InternalError)
-SIGNED_IN: tuple[type[ApiError], ...] = (*EVERYWHERE, NotSignedInError, ForbiddenError, CrossSiteError)
+EVERYWHERE: tuple[type[ApiError], ...] = (
+    InvalidRequestError,
+    TooLargeError,
+    InternalError,
+    UnavailableError,
+)
+SIGNED_IN: tuple[type[ApiError], ...] = (
+    *EVERYWHERE,
+    NotSignedInError,
+    ForbiddenError,
+    CrossSiteError,
+    FactorDemandedError,
+)
 
 
 def documented(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Tuple, literal, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from backend.errors import InvalidRequestError
@@ -39,4 +39,18 @@ def is_behind(
     moment: InstrumentedAttribute[datetime], row_id: InstrumentedAttribute[uuid.UUID] | Any, cursor: Cursor
 ) -> ColumnElement[bool]:
     """Return the condition under which a row comes after the cursor, oldest first."""
-    return (moment > cursor[0]) | ((moment == cursor[0]) & (row_id > cursor[1]))
+    return tuple_(moment, row_id) > _values(moment, row_id, cursor)
+
+
+def is_before(
+    moment: InstrumentedAttribute[datetime], row_id: InstrumentedAttribute[uuid.UUID] | Any, cursor: Cursor
+) -> ColumnElement[bool]:
+    """Return the condition under which a row comes after the cursor, newest first."""
+    return tuple_(moment, row_id) < _values(moment, row_id, cursor)
+
+
+def _values(
+    moment: InstrumentedAttribute[datetime], row_id: InstrumentedAttribute[uuid.UUID] | Any, cursor: Cursor
+) -> Tuple:
+    # Compared as a pair, so that an index on both begins at the cursor.
+    return tuple_(literal(cursor[0], moment.type), literal(cursor[1], row_id.type))

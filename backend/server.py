@@ -11,6 +11,7 @@ from backend.clock import Clock, system_clock
 from backend.db import Database
 from backend.events.bus import Bus
 from backend.federation.authority import Authority
+from backend.openid.provider import Provider
 from backend.settings import Settings
 
 
@@ -26,6 +27,7 @@ class Server:
         now: The server's clock.
         bus: Wakes who waits for the database to change.
         store: Blobs by digest.
+        openid: Who else vouches for people; None where nobody does.
     """
 
     settings: Settings
@@ -35,6 +37,7 @@ class Server:
     now: Clock = system_clock
     bus: Bus = field(default_factory=Bus)
     store: ArtifactStore = field(default_factory=ArtifactStore)
+    openid: Provider | None = None
 
 
 def _server_of(request: Request) -> Server:

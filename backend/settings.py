@@ -9,14 +9,19 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.log import LogFormat
+from backend.notices.settings import NoticeSettings
+from backend.openid.settings import OpenIdSettings
 from splitlearn.identity import InvalidKeyError, PublicKey
 
 MAX_URL: Final = 255
 """Characters of a gateway's address, which is a key in the database."""
 
 
-class Settings(BaseSettings):
+class Settings(NoticeSettings, OpenIdSettings, BaseSettings):
     """What an operator may set. Durations and sizes carry their unit in their name.
+
+    What is set about an OpenID provider is told in ``backend.openid.settings``, about notices in
+    ``backend.notices.settings``.
 
     Attributes:
         state_dir: Folder of the database, the embedded root and, later, artifacts.
@@ -51,6 +56,7 @@ class Settings(BaseSettings):
         lease_seconds: A worker that is silent for longer loses its lease.
         renew_seconds: How often a worker renews its lease; also how soon it hears of a cancellation.
         pickup_seconds: A dispatch that no worker took up for so long is made again.
+        turn_seconds: Where others wait for its worker, a job gives way after the round in which this is over.
         poll_seconds: An agent asks for work no sooner than so long after it asked last; where there is no
             news, its question is held back instead.
         ticket_seconds: Validity of a ticket for the gateway.
@@ -59,6 +65,10 @@ class Settings(BaseSettings):
         max_blob_bytes: Largest blob.
         checkpoints_kept: Of each replica, in the store.
         result_days: How long results are kept.
+        metric_whole_days: From so long after a job's end on, a tenth of its numbers by step is kept; 0: all.
+        metric_days: So long after a job's end its numbers are removed; 0: never.
+        log_days: So long after a job's end its parties' log lines are removed; 0: never.
+        event_days: How long events are kept; 0: for ever.
         model_sources: Folders below which model folders may be registered, separated by the system's
             path separator; empty: none.
     """
@@ -100,6 +110,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=15.0, ge=1, le=600)
     renew_seconds: float = Field(default=2.0, ge=0.1, le=60)
     pickup_seconds: float = Field(default=30.0, ge=1, le=3600)
+    turn_seconds: float = Field(default=30.0, ge=0, le=86_400)
     poll_seconds: float = Field(default=1.0, ge=0.05, le=60)
     ticket_seconds: int = Field(default=60, ge=5, le=600)
     artifacts_url: str | None = None
@@ -107,6 +118,10 @@ class Settings(BaseSettings):
     max_blob_bytes: int = Field(default=1 << 38, ge=1)
     checkpoints_kept: int = Field(default=2, ge=2, le=1000)
     result_days: int = Field(default=90, ge=1, le=3650)
+    metric_whole_days: int = Field(default=90, ge=0, le=36_500)
+    metric_days: int = Field(default=730, ge=0, le=36_500)
+    log_days: int = Field(default=90, ge=0, le=36_500)
+    event_days: int = Field(default=365, ge=0, le=36_500)
     model_sources: str = ""
 
     @field_validator("public_url")

@@ -166,7 +166,7 @@ class BlobWriter:
             StoreFullError: The disk's reserve is touched.
         """
         self._refuse_full_disk()
-        with _no_space_refused():
+        with self._no_space_refused():
             self._file = self._files.open(self._temporary, "wb")
 
     def write(self, chunk: bytes) -> None:
@@ -180,7 +180,7 @@ class BlobWriter:
         if self.num_bytes > self._max_bytes:
             raise BlobTooLargeError(f"the blob is larger than {self._max_bytes} bytes")
         self._sha256.update(chunk)
-        with _no_space_refused():
+        with self._no_space_refused():
             self._file.write(chunk)
 
     def finish(self) -> bytes:
@@ -195,7 +195,7 @@ class BlobWriter:
             raise WrongDigestError(
                 f"{self.num_bytes} bytes came with digest {found.hex()}, announced was {self._digest.hex()}"
             )
-        with _no_space_refused():
+        with self._no_space_refused():
             if self._is_local:
                 self._file.flush()
                 os.fsync(self._file.fileno())
@@ -206,7 +206,7 @@ class BlobWriter:
         """Make the blob visible; return its digest. Errors as of :meth:`finish`, which may come before."""
         found = self._sha256.digest() if self._file.closed else self.finish()
         target: str = self._path_of(found)
-        with _no_space_refused():
+        with self._no_space_refused():
             self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
             if self._is_local:
                 Path(self._temporary).replace(target)
@@ -231,17 +231,22 @@ class BlobWriter:
             return
         free = shutil.disk_usage(Path(self._temporary).parent).free
         if free < self._reserve_bytes:
-            raise StoreFullError(f"the disk has {free} bytes free, {self._reserve_bytes} are kept in reserve")
+            raise StoreFullError(
+                f"the disk of the control plane's artifact store has {free} bytes free, "
+                f"{self._reserve_bytes} are kept in reserve"
+            )
 
-
-@contextmanager
-def _no_space_refused() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise StoreFullError(f"the store cannot be written: {error.strerror}") from error
+    @contextmanager
+    def _no_space_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise StoreFullError(
+                f"the control plane's artifact store cannot be written: {error.strerror}, "
+                f"after {self.num_bytes} bytes of a blob"
+            ) from error
 
 
 def _make_durable(folder: Path) -> None:

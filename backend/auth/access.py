@@ -21,7 +21,8 @@ def access_of(route: APIRoute) -> list[str]:
     parties = [check for check in checks if isinstance(check, PartyOf)]
     assert len(users) + len(parties) <= 1, f"{route.path} asks twice who calls"
     if users:
-        return [role.value for role in roles_with(users[0].permission)]
+        permission = users[0].permission
+        return [role.value for role in (Role if permission is None else roles_with(permission))]
     if parties:
         return [kind.value for kind in parties[0].kinds]
     if find_caller in checks:

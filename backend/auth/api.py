@@ -3,9 +3,10 @@
 import uuid
 
 from fastapi import APIRouter, Request, Response, status
+from sqlalchemy.orm import Session
 
 from backend.auth import service
-from backend.auth.callers import Reader, address_of
+from backend.auth.callers import AnyUser, Reader, UserCaller, address_of
 from backend.auth.cookies import clear_cookie, csrf_of, set_cookie, token_in_cookie
 from backend.auth.errors import (
     SignInThrottledError,
@@ -20,11 +21,13 @@ from backend.auth.schemas import (
     ChangePasswordBody,
     CreatedTokenAnswer,
     CreateTokenBody,
+    FactorState,
     MeAnswer,
     SignInAnswer,
     SignInBody,
     TokenAnswer,
 )
+from backend.auth.second_factor import has_factor
 from backend.db.models import ApiToken, Organization
 from backend.errors import EVERYWHERE, SIGNED_IN, NotFoundError, UnavailableError, documented
 from backend.organizations.repository import names_of_projects
@@ -45,6 +48,7 @@ def sign_in(server: ServerDep, request: Request, response: Response, body: SignI
         password=body.password.get_secret_value(),
         organization=body.organization,
         address=address_of(request),
+        code=body.code,
     )
     signed_in = service.sign_in(server, credentials)
     if body.cookie:
@@ -56,18 +60,19 @@ def sign_in(server: ServerDep, request: Request, response: Response, body: SignI
         name=body.name,
         organization=signed_in.organization,
         role=signed_in.row.role,
+        second_factor=signed_in.second_factor,
     )
 
 
 @router.post("/sign-out", status_code=status.HTTP_204_NO_CONTENT, responses=documented(*SIGNED_IN))
-def sign_out(server: ServerDep, caller: Reader, response: Response) -> None:
+def sign_out(server: ServerDep, caller: AnyUser, response: Response) -> None:
     """End the token that this request came with, and its cookie."""
     service.sign_out(server, caller)
     clear_cookie(response, server.settings)
 
 
 @router.get("/me", responses=documented(*SIGNED_IN))
-def show_me(server: ServerDep, caller: Reader, request: Request) -> MeAnswer:
+def show_me(server: ServerDep, caller: AnyUser, request: Request) -> MeAnswer:
     """Show who you are here, and what you may do."""
     token = None if "authorization" in request.headers else token_in_cookie(request, server.settings)
     with server.database.read() as session:
@@ -76,7 +81,8 @@ def show_me(server: ServerDep, caller: Reader, request: Request) -> MeAnswer:
             name=caller.name,
             organization=organization.name,
             role=caller.role,
-            permissions=sorted(caller.permissions),
+            permissions=[] if caller.lacks_factor else sorted(caller.permissions),
+            second_factor=_factor_state(session, caller),
             csrf_token=csrf_of(token) if token else None,
             projects=names_of_projects(session, caller.grant.in_projects),
         )
@@ -122,6 +128,12 @@ def create_token(server: ServerDep, caller: Reader, body: CreateTokenBody) -> Cr
 def revoke_token(server: ServerDep, caller: Reader, token_id: uuid.UUID) -> None:
     """Revoke one of your API tokens, at once."""
     service.revoke_token(server, caller, token_id)
+
+
+def _factor_state(session: Session, caller: UserCaller) -> FactorState:
+    if caller.lacks_factor:
+        return FactorState.DEMANDED
+    return FactorState.ON if has_factor(session, caller.user_id) else FactorState.OFF
 
 
 def _show(row: ApiToken) -> TokenAnswer:

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 
 from backend.audit import Actor
 from backend.auth.cookies import token_in_cookie
-from backend.auth.permissions import Grant, Permission, scopes_of
+from backend.auth.permissions import Grant, Permission, is_demanded, scopes_of
 from backend.auth.repository import TokenOwner, find_api_token, find_token_owner, roles_in_projects
 from backend.auth.tokens import MAX_TOKEN, TokenPrefix, token_digest
 from backend.clock import Clock
 from backend.db.models import PartyKind, Role, TokenKind
-from backend.errors import ForbiddenError, NotSignedInError
+from backend.errors import FactorDemandedError, ForbiddenError, NotSignedInError
 from backend.parties.sessions import find_session, is_open_session
 from backend.server import ServerDep
 
@@ -27,7 +27,11 @@ _bearer = HTTPBearer(auto_error=False, description="A token of a sign-in, an API
 
 @dataclass(frozen=True, slots=True)
 class UserCaller:
-    """A person, or a program with that person's API token."""
+    """A person, or a program with that person's API token.
+
+    Attributes:
+        lacks_factor: The organisation demands a second factor of this sign-in, and there is none yet.
+    """
 
     user_id: uuid.UUID
     name: str
@@ -38,6 +42,7 @@ class UserCaller:
     token_id: uuid.UUID
     token_kind: TokenKind
     address: str
+    lacks_factor: bool = False
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -122,6 +127,8 @@ def is_admitted(session: Session, caller: Caller, *, now: Clock) -> bool:
     found = find_token_owner(session, caller.token_id)
     if found is None or _objection(found, now) is not None:
         return False
+    if _lacks_factor(found):
+        return False
     return Permission.READ in _grant(session, found).everywhere
 
 
@@ -141,7 +148,15 @@ def _find_user(session: Session, digest: bytes, now: Clock, address: str) -> Use
         token_id=found.token.id,
         token_kind=found.token.kind,
         address=address,
+        lacks_factor=_lacks_factor(found),
     )
+
+
+def _lacks_factor(found: TokenOwner) -> bool:
+    """Tell whether a sign-in may do nothing yet; where a provider vouches, the factor is its business."""
+    if found.has_factor or found.token.kind is not TokenKind.SESSION or found.token.by_openid:
+        return False
+    return is_demanded(found.factor_rule, is_admin=found.membership.role is Role.ADMIN)
 
 
 def _objection(found: TokenOwner, now: Clock) -> str | None:
@@ -179,16 +194,21 @@ def _find_party(session: Session, digest: bytes, now: Clock, address: str) -> Pa
 class UserWith:
     """Admits users with a permission, in their organisation or in some project of it.
 
-    A route that asks for ``in_project`` calls :meth:`UserCaller.require` once it knows the project.
+    A route that asks for ``in_project`` calls :meth:`UserCaller.require` once it knows the project. None
+    admits every user, also one that has to get a second factor first.
     """
 
-    permission: Permission
+    permission: Permission | None
     in_project: bool = False
 
     def __call__(self, caller: CallerDep) -> UserCaller:
         """Return the caller, or refuse it."""
         if not isinstance(caller, UserCaller):
             raise ForbiddenError(f"{caller.kind.value}s may not do this; it is for users")
+        if self.permission is None:
+            return caller
+        if caller.lacks_factor:
+            raise FactorDemandedError(f"{caller.name!r} has no second factor; the organisation demands one")
         held = caller.grant.somewhere if self.in_project else caller.permissions
         if self.permission not in held:
             raise _lacks(caller, self.permission)
@@ -216,6 +236,7 @@ def _lacks(caller: UserCaller, permission: Permission) -> ForbiddenError:
     )
 
 
+AnyUser = Annotated[UserCaller, Depends(UserWith(None))]
 Reader = Annotated[UserCaller, Depends(UserWith(Permission.READ))]
 Admin = Annotated[UserCaller, Depends(UserWith(Permission.MANAGE))]
 AuditReader = Annotated[UserCaller, Depends(UserWith(Permission.READ_AUDIT))]

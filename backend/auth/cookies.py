@@ -27,11 +27,11 @@ def csrf_of(token: str) -> str:
 def set_cookie(response: Response, settings: Settings, token: str) -> None:
     """Give a browser its token."""
     response.set_cookie(
-        _name(settings),
+        cookie_name(settings),
         token,
         max_age=settings.session_hours * 3600,  # a span: the browser's clock may be wrong
         path="/",
-        secure=_is_https(settings),
+        secure=is_https(settings),
         httponly=True,
         samesite="strict",
     )
@@ -40,7 +40,7 @@ def set_cookie(response: Response, settings: Settings, token: str) -> None:
 def clear_cookie(response: Response, settings: Settings) -> None:
     """Take it back."""
     response.delete_cookie(
-        _name(settings), path="/", secure=_is_https(settings), httponly=True, samesite="strict"
+        cookie_name(settings), path="/", secure=is_https(settings), httponly=True, samesite="strict"
     )
 
 
@@ -50,7 +50,7 @@ def token_in_cookie(request: Request, settings: Settings) -> str | None:
     Raises:
         CrossSiteError: The request changes something, and does not show that our own page made it.
     """
-    token = request.cookies.get(_name(settings))
+    token = request.cookies.get(cookie_name(settings))
     if token is None or request.method in _READING:
         return token
     shown = request.headers.get(CSRF_HEADER, "")
@@ -61,10 +61,12 @@ def token_in_cookie(request: Request, settings: Settings) -> str | None:
     return token
 
 
-def _name(settings: Settings) -> str:
+def cookie_name(settings: Settings) -> str:
+    """Return the session cookie's name."""
     # The prefix makes browsers refuse the cookie from any other host, and over http.
-    return "__Host-trunkline" if _is_https(settings) else "trunkline"
+    return "__Host-trunkline" if is_https(settings) else "trunkline"
 
 
-def _is_https(settings: Settings) -> bool:
+def is_https(settings: Settings) -> bool:
+    """Tell whether browsers reach this server by https."""
     return settings.audience.startswith("https://")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from backend.db.models import Role
+from backend.db.models import FactorRule, Role
 
 
 class Permission(StrEnum):
@@ -34,6 +34,11 @@ def allowed(roles: Iterable[Role]) -> frozenset[Permission]:
 def roles_with(permission: Permission) -> tuple[Role, ...]:
     """Return the roles that grant a permission."""
     return tuple(role for role in Role if permission in PERMISSIONS[role])
+
+
+def is_demanded(rule: str, *, is_admin: bool) -> bool:
+    """Tell whether an organisation's rule demands a second factor of a member."""
+    return rule == FactorRule.EVERYBODY or (rule == FactorRule.ADMINS and is_admin)
 
 
 @dataclass(frozen=True, slots=True)

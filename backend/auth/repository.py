@@ -14,6 +14,7 @@ from backend.db.models import (
     Organization,
     ProjectRole,
     Role,
+    SecondFactor,
     SignInAttempt,
     TokenKind,
     User,
@@ -23,17 +24,26 @@ from backend.paging import Cursor, is_behind
 
 @dataclass(frozen=True, slots=True)
 class TokenOwner:
-    """A token, and whose it is."""
+    """A token, and whose it is.
+
+    Attributes:
+        factor_rule: Of whom the organisation demands a second factor.
+        has_factor: Whether the owner's is on.
+    """
 
     token: ApiToken
     membership: Membership
     user: User
+    factor_rule: str
+    has_factor: bool
 
 
 _OWNED = (
-    select(ApiToken, Membership, User)
+    select(ApiToken, Membership, User, Organization.second_factor, SecondFactor.confirmed_at.is_not(None))
     .join(Membership, ApiToken.membership_id == Membership.id)
     .join(User, Membership.user_id == User.id)
+    .join(Organization, Membership.organization_id == Organization.id)
+    .outerjoin(SecondFactor, SecondFactor.user_id == User.id)
 )
 
 
@@ -98,7 +108,9 @@ def forget_tokens_of_user(session: Session, user_id: uuid.UUID) -> None:
 
 def forget_expired_tokens(session: Session, *, now: datetime) -> None:
     """Delete what is of no use any more."""
-    session.execute(delete(ApiToken).where(ApiToken.expires_at <= now))
+    # What another transaction is forgetting is left to it: two that wait for each other are a deadlock.
+    expired = select(ApiToken.id).where(ApiToken.expires_at <= now).with_for_update(skip_locked=True)
+    session.execute(delete(ApiToken).where(ApiToken.id.in_(expired)))
 
 
 def attempts(session: Session, keys: Sequence[bytes]) -> dict[bytes, SignInAttempt]:

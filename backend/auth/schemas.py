@@ -2,10 +2,12 @@
 
 import uuid
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from backend.auth.codes import MAX_CODE
 from backend.auth.passwords import MAX_PASSWORD, MIN_PASSWORD
 from backend.auth.permissions import Permission
 from backend.db.models import Role
@@ -23,11 +25,27 @@ def _refuse_half_characters(secret: SecretStr) -> SecretStr:
 Password = Annotated[SecretStr, AfterValidator(_refuse_half_characters)]
 
 
+Code = Annotated[str, Field(min_length=1, max_length=MAX_CODE)]
+"""Six digits, or a recovery code."""
+
+
+class FactorState(StrEnum):
+    """How a user stands to a second factor."""
+
+    ON = "on"
+    OFF = "off"
+    DEMANDED = "demanded"
+
+
 class SignInBody(Body):
-    """A user's name and password."""
+    """A user's name and password, and the code of a second factor where there is one."""
 
     name: str = Field(min_length=1, max_length=64)
     password: Password = Field(min_length=1, max_length=MAX_PASSWORD)
+    code: Code | None = Field(
+        default=None,
+        description="Of the second factor, or a recovery code. Whether one was lacking is not said.",
+    )
     organization: Name | None = Field(default=None, description="Needed by who belongs to several.")
     cookie: bool = Field(
         default=False,
@@ -49,6 +67,9 @@ class SignInAnswer(Answer):
     name: str
     organization: str
     role: Role
+    second_factor: FactorState = Field(
+        description="``demanded``: nothing but getting one, under /me/second-factor, is open to this sign-in."
+    )
 
 
 class MeAnswer(Answer):
@@ -58,6 +79,7 @@ class MeAnswer(Answer):
     organization: str
     role: Role
     permissions: list[Permission]
+    second_factor: FactorState
     csrf_token: str | None = Field(description="As at the sign-in, for who came with its cookie.")
     projects: dict[str, Role] = Field(description="Roles in single projects, instead of the one above.")
 
@@ -67,6 +89,36 @@ class ChangePasswordBody(Body):
 
     current: Password = Field(min_length=1, max_length=MAX_PASSWORD)
     new: Password = Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)
+
+
+class BeginFactorBody(Body):
+    """The caller's password, so that nobody at an open screen can do it."""
+
+    password: Password = Field(min_length=1, max_length=MAX_PASSWORD)
+
+
+class BegunFactorAnswer(Answer):
+    """A secret for a device that shows codes; it is shown this once.
+
+    Attributes:
+        secret: In base 32, to be typed in.
+        uri: The same as ``otpauth://``, to be shown as a picture.
+    """
+
+    secret: str
+    uri: str
+
+
+class CodeBody(Body):
+    """A code."""
+
+    code: Code
+
+
+class RecoveryCodesAnswer(Answer):
+    """Codes for who loses the device, each good for once; they are shown this once."""
+
+    recovery_codes: list[str]
 
 
 class CreateTokenBody(Body):

@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 from sqlalchemy.orm import Session
 
@@ -14,7 +15,7 @@ from backend.auth.errors import (
     WhichOrganizationError,
     WrongCredentialsError,
 )
-from backend.auth.permissions import PERMISSIONS, scopes_text
+from backend.auth.permissions import PERMISSIONS, is_demanded, scopes_text
 from backend.auth.repository import (
     find_token,
     find_user,
@@ -22,7 +23,8 @@ from backend.auth.repository import (
     forget_tokens_of_user,
     memberships_of,
 )
-from backend.auth.schemas import CreateTokenBody
+from backend.auth.schemas import CreateTokenBody, FactorState
+from backend.auth.second_factor import NOBODY, accept, has_factor
 from backend.auth.throttle import count_attempt, forgive
 from backend.auth.tokens import TokenPrefix, new_token, token_digest
 from backend.db.models import ApiToken, Membership, Organization, Outcome, Role, TokenKind, User
@@ -38,6 +40,7 @@ class Credentials:
     password: str
     organization: str | None
     address: str
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class SignedIn:
     token: str
     row: ApiToken
     organization: str
+    second_factor: FactorState
 
 
 def sign_in(server: Server, credentials: Credentials) -> SignedIn:
-    """Check a password and return a token.
+    """Check a password, and the code of a second factor where there is one, and return a token.
 
-    Three steps: count, hash without holding the database, decide.
+    Three steps: count, hash without holding the database, decide. Whatever is wrong, the same is done and
+    said: an answer that came after the password alone would tell whoever guesses that it was right.
 
     Raises:
         SignInThrottledError: Too many failures.
@@ -66,11 +71,12 @@ def sign_in(server: Server, credentials: Credentials) -> SignedIn:
         stored = user.password_hash if user and user.disabled_at is None else None
     right = server.passwords.verify(credentials.password, stored)
     with server.database.write() as session:
-        if user is None or not right:
+        proof = accept(session, user, credentials.code, spend=right, now=server.now())
+        if user is None or not right or proof is None:
             _refuse(session, server, credentials, user=user)
         forgive(session, server.settings, name=name, address=address)
-        assert user is not None
-        return _open_session(session, server, credentials, user)
+        entry = Entry(user, credentials.address, proof=proof.value)
+        return open_session(session, server, entry, organization=credentials.organization)
 
 
 def change_password(server: Server, caller: UserCaller, *, current: str, new: str) -> None:
@@ -173,9 +179,11 @@ def sign_out(server: Server, caller: UserCaller) -> None:
         _record(session, server, caller, action="sign_out", subject=("user", caller.name))
 
 
-def _refuse(session: Session, server: Server, credentials: Credentials, *, user: User | None) -> None:
+def _refuse(session: Session, server: Server, credentials: Credentials, *, user: User | None) -> NoReturn:
     # A name that nobody has may be a password typed into the wrong field: it is not written down.
-    memberships = memberships_of(session, user.id) if user else []
+    memberships = memberships_of(
+        session, user.id if user else NOBODY
+    )  # asked for nobody as well: it takes time
     actor = Actor("anonymous", "unknown", credentials.address, memberships[0][1].id if memberships else None)
     record(
         session,
@@ -186,20 +194,56 @@ def _refuse(session: Session, server: Server, credentials: Credentials, *, user:
         subject_name=user.name if user else "unknown",
         outcome=Outcome.REFUSED,
     )
-    raise WrongCredentialsError("the name or the password is wrong")
+    raise WrongCredentialsError("the name, the password or the code is wrong")
 
 
-def _open_session(session: Session, server: Server, credentials: Credentials, user: User) -> SignedIn:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Somebody who showed who it is.
+
+    Attributes:
+        proof: What was shown beside the password: a ``Proof``, or ``openid``.
+    """
+
+    user: User
+    address: str
+    proof: str
+    by_openid: bool = False
+
+
+def open_session(session: Session, server: Server, entry: Entry, *, organization: str | None) -> SignedIn:
+    """Make a sign-in's token.
+
+    Raises:
+        WhichOrganizationError: The user belongs to several organisations, or not to the one named.
+    """
+    user = entry.user
     forget_expired_tokens(session, now=server.now())
-    membership, organization = _choose(session, user, credentials.organization)
+    membership, chosen = _choose(session, user, organization)
     life = timedelta(hours=server.settings.session_hours)
     token, row = _new_row(
         server, membership.id, TokenKind.SESSION, role=membership.role, name="sign-in", life=life
     )
+    row.by_openid = entry.by_openid
     session.add(row)
-    actor = Actor("user", user.name, credentials.address, organization.id)
-    record(session, actor, at=server.now(), action="sign_in", subject_kind="user", subject_name=user.name)
-    return SignedIn(token, row, organization.name)
+    record(
+        session,
+        Actor("user", user.name, entry.address, chosen.id),
+        at=server.now(),
+        action="sign_in",
+        subject_kind="user",
+        subject_name=user.name,
+        details={"second_factor": entry.proof},
+    )
+    factor = _state(session, chosen, membership, user) if not entry.by_openid else FactorState.OFF
+    return SignedIn(token, row, chosen.name, factor)
+
+
+def _state(session: Session, organization: Organization, membership: Membership, user: User) -> FactorState:
+    if has_factor(session, user.id):
+        return FactorState.ON
+    demanded = is_demanded(organization.second_factor, is_admin=membership.role is Role.ADMIN)
+    return FactorState.DEMANDED if demanded else FactorState.OFF
 
 
 def _choose(session: Session, user: User, wanted: str | None) -> tuple[Membership, Organization]:

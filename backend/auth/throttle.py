@@ -11,9 +11,10 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from backend.audit import Actor, record
 from backend.auth.errors import SignInThrottledError
-from backend.auth.repository import attempts, forget_attempts
-from backend.db.models import SignInAttempt
+from backend.auth.repository import attempts, find_user, forget_attempts, memberships_of
+from backend.db.models import Outcome, SignInAttempt
 from backend.db.statements import insert_unless_there
 from backend.settings import Settings
 
@@ -40,7 +41,7 @@ def count_attempt(session: Session, settings: Settings, *, name: str, address: s
     for key in limits:
         insert_unless_there(session, SignInAttempt, key=key, failures=0, since=now)
     rows = attempts(session, list(limits))
-    _refuse_blocked(rows, now=now)
+    _refuse_blocked(session, rows, name=name, address=address, now=now)
     for key, row in rows.items():
         row.failures += 1
         row.since = now
@@ -70,10 +71,34 @@ def _limits(settings: Settings, *, name: str, address: str) -> dict[bytes, int]:
     }
 
 
-def _refuse_blocked(rows: Mapping[bytes, SignInAttempt], *, now: datetime) -> None:
-    blocked = [row.blocked_until for row in rows.values() if row.blocked_until and row.blocked_until > now]
-    if blocked:
-        seconds = int((max(blocked) - now).total_seconds()) + 1
-        raise SignInThrottledError(
-            f"too many failed sign-ins from here; wait {seconds} s", retry_after_seconds=seconds
-        )
+def _refuse_blocked(
+    session: Session, rows: Mapping[bytes, SignInAttempt], *, name: str, address: str, now: datetime
+) -> None:
+    blocked = [(row, row.blocked_until) for row in rows.values() if row.blocked_until is not None]
+    waiting = [(row, until) for row, until in blocked if until > now]
+    if not waiting:
+        return
+    seconds = int((max(until for _, until in waiting) - now).total_seconds()) + 1
+    # The audit is told of the first attempt in a time of waiting: nobody may fill what is never removed.
+    if any(row.since != until for row, until in waiting):
+        _record(session, name=name, address=address, seconds=seconds, now=now)
+    for row, until in waiting:
+        row.since = until  # which says that it was told of; the next failure after it begins anew
+    raise SignInThrottledError(
+        f"too many failed sign-ins from here; wait {seconds} s", retry_after_seconds=seconds
+    )
+
+
+def _record(session: Session, *, name: str, address: str, seconds: int, now: datetime) -> None:
+    user = find_user(session, name)  # a name that nobody has may be a password: it is not written down
+    memberships = memberships_of(session, user.id) if user else []
+    record(
+        session,
+        Actor("anonymous", "unknown", address, memberships[0][1].id if memberships else None),
+        at=now,
+        action="sign_in_throttled",
+        subject_kind="user",
+        subject_name=user.name if user else "unknown",
+        outcome=Outcome.REFUSED,
+        details={"wait_seconds": seconds},
+    )

@@ -3,13 +3,15 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import typer
 
-from backend.cli.options import EPILOG_REMOTE, AsJson, group
+from backend.cli import results
+from backend.cli.options import EPILOG_REMOTE, AsJson, group, is_id
 from backend.cli.output import REFUSED_EXIT_CODE, CommandError, show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import JobState
@@ -18,11 +20,12 @@ from splitlearn.spec import MAX_SPEC_BYTES
 
 app = group("jobs", f"Submit, follow and end jobs. {EPILOG_REMOTE}")
 
-Job = Annotated[str, typer.Argument(help="The job's id.")]
+Job = Annotated[str, typer.Argument(help="The job's id.", callback=is_id)]
 Project = Annotated[str, typer.Option(help="The project that the job belongs to.")]
 SpecFile = Annotated[str, typer.Argument(help="A file with the specification in JSON; - for standard input.")]
 _COLUMNS = ["id", "name", "state", "reason", "submitted_by", "created_at"]
 _LOG_COLUMNS = ["at", "party", "level", "event", "code", "epoch", "round", "step", "seconds"]
+_PLACE_COLUMNS = ["worker", "device", "layers", "num_bytes", "free_bytes", "lacks"]
 _ENDED = {"completed": 0, "failed": 11, "cancelled": REFUSED_EXIT_CODE}
 _ALL = "all"
 _PAUSE_SECONDS = 0.2
@@ -51,8 +54,10 @@ def plan(spec: SpecFile, *, project: Project = FIRST_NAME, as_json: AsJson = Fal
     if as_json:
         show(found, as_json=True)
         return
-    show({name: found[name] for name in found if name != "roles"}, as_json=False)
+    plain = [name for name in found if name not in {"roles", "placements"}]
+    show({name: found[name] for name in plain}, as_json=False)
     show_rows(found["roles"], list(found["roles"][0]), as_json=False)
+    show_rows(list(_places(found["placements"])), _PLACE_COLUMNS, as_json=False)
 
 
 @app.command("list", epilog="Example: trunkline jobs list --state running")
@@ -85,6 +90,16 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
     facts = {**{name: found[name] for name in plain}, "why": _reason(found), "hosted by": hosted}
     show(facts, as_json=False)
     show_rows(found["silos"], ["name", "dataset", "approval", "approval_reason", "finished"], as_json=False)
+
+
+@app.command("results", epilog="Example: trunkline jobs results ID --json")
+def show_results(job: Job, *, as_json: AsJson = False) -> None:
+    """Show what each silo told of its held-out rows last, and what its rows lost to truncation."""
+    remote = _remote()
+    found = results.results(remote, remote.call("GET", path("jobs", job)))
+    show_rows(found, results.COLUMNS, as_json=as_json)
+    if not as_json and (answers := list(results.answer_rows(found))):
+        show_rows(answers, results.ANSWER_COLUMNS, as_json=False)
 
 
 @app.command("watch", epilog="Example: trunkline jobs watch ID")
@@ -185,6 +200,23 @@ def clone(
 ) -> None:
     """Submit a job again, with changes."""
     _wish(job, "clone", {"changes": _parse(changes, "--changes")}, as_json=as_json)
+
+
+def _places(placements: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each range of layers at each worker, or for what a worker lacks."""
+    for worker in placements:
+        if worker["lacks"] is not None:
+            yield {**dict.fromkeys(_PLACE_COLUMNS), "worker": worker["name"], "lacks": worker["lacks"]}
+        for part in worker["layers"]:
+            layers = f"{part['first_layer']} to {part['last_layer']}"
+            sizes = {name: part[name] for name in ("num_bytes", "free_bytes")}
+            yield {
+                "worker": worker["name"],
+                "device": part["device"],
+                "layers": layers,
+                **sizes,
+                "lacks": None,
+            }
 
 
 def _remote() -> Remote:

@@ -13,9 +13,12 @@ from backend.cli import (
     become_worker,
     jobs,
     models,
+    notices,
     operator,
     parties,
     root,
+    rotation,
+    second_factor,
     up,
     users,
 )
@@ -33,9 +36,13 @@ app = typer.Typer(
 app.add_typer(operator.db)
 app.add_typer(operator.organizations)
 app.add_typer(audit.app)
+root.app.command("rotate-signer", epilog="Example: trunkline root rotate-signer")(rotation.rotate_signer)
+root.app.command("pending", epilog="Example: trunkline root pending --json > list.json")(rotation.pending)
 app.add_typer(root.app)
 app.add_typer(users.users)
 app.add_typer(users.tokens)
+app.add_typer(second_factor.app)
+app.add_typer(notices.app)
 app.add_typer(models.app)
 app.add_typer(jobs.app)
 for _kind in PartyKind:

@@ -6,10 +6,12 @@ The web framework takes a second to load: only the commands that need it do so.
 import os
 import signal
 import socket
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from sqlalchemy import make_url
 
 from backend.app_prefix import API_PREFIX
 from backend.cli.options import AsJson, group
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from backend.server import Server
 
 _STOP_SECONDS = 5  # for answers under way; streams end at once
+_MAX_FILES = 65_536  # every agent holds a connection or two; a service's usual limit is 1,024
 GATEWAY_EPILOG = (
     "Example: TRUNKLINE_GATEWAY_STANDINGS_TOKEN=... trunkline gateway --control-plane http://127.0.0.1:8470"
 )
@@ -46,8 +49,12 @@ def db_upgrade(*, as_json: AsJson = False) -> None:
 
 @db.command("check", epilog="Example: trunkline db check")
 def db_check(*, as_json: AsJson = False) -> None:
-    """Tell whether this version can work on the database."""
-    database = _database(Settings())
+    """Tell whether this version can work on the database; changes nothing."""
+    settings = Settings()
+    url = make_url(settings.resolved_database_url)
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise StorageError(f"there is no database {url.database} yet; make it by: trunkline db upgrade")
+    database = _database(settings)
     check_schema(database)
     show({"revision": current_revision(database)}, as_json=as_json)
 
@@ -84,9 +91,11 @@ def api() -> None:
     from backend.app import create_app  # noqa: PLC0415
     from backend.background import background  # noqa: PLC0415
     from backend.bootstrap import start  # noqa: PLC0415
+    from backend.gateway.process import allow_files  # noqa: PLC0415
 
     settings = Settings()
     refuse_used_port(settings.host, settings.port, flag="TRUNKLINE_PORT")
+    allow_files(_MAX_FILES)
     server, first = start(settings)
     _announce(first)
     _say_where(server)

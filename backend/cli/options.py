@@ -1,8 +1,11 @@
 """Options that several commands share."""
 
 from typing import Annotated
+from uuid import UUID
 
 import typer
+
+from backend.cli.output import USAGE_EXIT_CODE, CommandError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 EPILOG_REMOTE = (
@@ -13,3 +16,20 @@ EPILOG_REMOTE = (
 def group(name: str, text: str) -> typer.Typer:
     """Return a group of commands that shows its help when called alone."""
     return typer.Typer(name=name, help=text, no_args_is_help=True)
+
+
+def is_id(text: str) -> str:
+    """Return what was typed as an id.
+
+    Raises:
+        CommandError: It is none, whole.
+    """
+    try:
+        UUID(text)
+    except ValueError as error:
+        raise CommandError(
+            f"{text[:80]!r} is no id: 36 characters, as 01234567-89ab-cdef-0123-456789abcdef",
+            remedy="copy it whole from the list: trunkline jobs list, trunkline tokens list",
+            exit_code=USAGE_EXIT_CODE,
+        ) from error
+    return text

@@ -1,6 +1,6 @@
 """``trunkline silos`` and ``trunkline workers``: the same commands for both."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,8 @@ from backend.cli.output import show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import PartyKind
 
+_ROTATE = {"silos": "trunkline-agent rotate-key", "workers": "trunkline worker --rotate-key"}
+_GIB = 1 << 30
 Name = Annotated[str, typer.Argument(help="Its name, unique in the federation.")]
 
 
@@ -19,6 +21,8 @@ def make_group(kind: PartyKind) -> typer.Typer:
     _add_invite(app, word)
     _add_list(app, word)
     _add_revoke(app, word)
+    if kind is PartyKind.WORKER:
+        _add_drain(app)
     return app
 
 
@@ -40,8 +44,22 @@ def _add_list(app: typer.Typer, word: str) -> None:
     def list_all(*, as_json: AsJson = False) -> None:
         """List them with their state."""
         rows = list(Remote(ClientSettings()).rows(f"/{word}"))
-        columns = ["name", "status", "epoch", "last_seen_at", "serial"]
-        show_rows(rows, columns, as_json=as_json)
+        columns = ["name", "status", "revocation", "certificate_until", "epoch", "last_seen_at", "serial"]
+        if word == "workers":
+            columns += ["drained_at", "devices"]
+        show_rows(rows if as_json else [_plain(row) for row in rows], columns, as_json=as_json)
+        ending = [row["name"] for row in rows if row["certificate_ends_soon"]]
+        if ending:
+            typer.echo(
+                f"less than 30 days left: {', '.join(ending)}; each rotates its own key: {_ROTATE[word]}",
+                err=True,
+            )
+
+    @app.command("show", epilog=f"Example: trunkline {word} show north")
+    def show_one(name: Name, *, as_json: AsJson = False) -> None:
+        """Show one of them."""
+        row = Remote(ClientSettings()).call("GET", path(word, name))
+        show(row if as_json else _plain(row), as_json=as_json)
 
     @app.command("request", epilog=f"Example: trunkline {word} request north > north.json")
     def show_request(name: Name) -> None:
@@ -55,3 +73,32 @@ def _add_revoke(app: typer.Typer, word: str) -> None:
     def revoke(name: Name, *, as_json: AsJson = False) -> None:
         """Revoke one at once: its sessions end, and it cannot log in again."""
         show(Remote(ClientSettings()).call("POST", path(word, name, "revoke")), as_json=as_json)
+
+
+def _add_drain(app: typer.Typer) -> None:
+    @app.command("drain", epilog="Example: trunkline workers drain gpu-1")
+    def drain(name: Name, *, as_json: AsJson = False) -> None:
+        """Let a worker end its round and take no other; its job goes on at another worker."""
+        _say_drained(name, "drain", as_json=as_json)
+
+    @app.command("undrain", epilog="Example: trunkline workers undrain gpu-1")
+    def undrain(name: Name, *, as_json: AsJson = False) -> None:
+        """Let a drained worker take rounds again."""
+        _say_drained(name, "undrain", as_json=as_json)
+
+
+def _say_drained(name: str, word: str, *, as_json: bool) -> None:
+    found = Remote(ClientSettings()).call("POST", path("workers", name, word))
+    since = found["drained_at"]
+    text = f"{name} takes rounds" if since is None else f"{name} takes no other round, since {since[:19]}"
+    show(found, as_json=as_json, text=text)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row for people: each device with its name and memory."""
+    devices = "; ".join(
+        f"{device['id'] or device['kind']}: {device['name']}, {device['free_memory_bytes'] / _GIB:.1f} of "
+        f"{device['total_memory_bytes'] / _GIB:.1f} GiB free"
+        for device in row.get("devices", ())
+    )
+    return {**row, "devices": devices}

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app_prefix import API_PREFIX
+from backend.cli.absence import Absence
 from backend.cli.output import REFUSED_EXIT_CODE, USAGE_EXIT_CODE, CommandError
 from splitlearn.loopback import UNPROXIED
 
@@ -18,7 +19,9 @@ _TIMEOUT_SECONDS = 30.0
 _QUIET_SECONDS = 60.0  # a stream says that it lives every 15
 _PAUSE_SECONDS = 0.5
 _OF_THE_SPECIFICATION = frozenset({"spec", "unserved"})
-_PATIENCE_SECONDS = 60.0  # an API that was there and is away comes back sooner, or not at all
+_ABSENT = frozenset({502, 503, 504})
+_REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
+"""What may be asked twice: where an answer is lost, nobody knows whether it was done."""
 
 
 class ClientSettings(BaseSettings):
@@ -28,6 +31,10 @@ class ClientSettings(BaseSettings):
 
     url: str = "http://127.0.0.1:8470"
     token: SecretStr | None = None
+
+
+class _AwayError(Exception):
+    """A proxy says that the control plane is away, or it says so itself."""
 
 
 class Remote:
@@ -60,10 +67,7 @@ class Remote:
         Raises:
             CommandError: Refused, or not reached.
         """
-        try:
-            response = self._client.request(method, self._url + API_PREFIX + path, json=body)
-        except httpx2.HTTPError as error:
-            raise self._unreached(error) from error
+        response = self._answer(method, path, body)
         if not response.is_success:
             raise _refusal(response)
         try:
@@ -72,6 +76,34 @@ class Remote:
             raise CommandError(
                 f"what answers at {self._url} is no control plane", remedy="set TRUNKLINE_URL to its address"
             ) from error
+
+    def _answer(self, method: str, path: str, body: object) -> httpx2.Response:
+        """Ask, and where a proxy says that the control plane is away, wait, if asking twice does no harm."""
+        absence = Absence(self._url)
+        while True:
+            try:
+                response = self._client.request(method, self._url + API_PREFIX + path, json=body)
+            except httpx2.ConnectError as error:
+                raise self._unreached(error) from error
+            except httpx2.HTTPError as error:
+                if method not in _REPEATABLE:
+                    raise self._unanswered(str(error) or type(error).__name__) from error
+                if not absence.wait(str(error) or type(error).__name__):
+                    raise self._unreached(error) from error
+                continue
+            if response.status_code not in _ABSENT:
+                absence.over()
+                return response
+            if method not in _REPEATABLE and not _is_refusal(response):
+                raise self._unanswered(f"a proxy answers {response.status_code}")
+            if method not in _REPEATABLE or not absence.wait(f"{response.status_code} is answered"):
+                return response
+
+    def _unanswered(self, why: str) -> CommandError:
+        return CommandError(
+            f"no answer came from the control plane at {self._url} ({why}); it may have done what was asked",
+            remedy="look whether it did (trunkline jobs list, for a job) before asking again",
+        )
 
     def _unreached(self, error: Exception) -> CommandError:
         return CommandError(
@@ -89,26 +121,32 @@ class Remote:
         Raises:
             CommandError: Refused, or not reached.
         """
-        last, lost_at = str(after), None
+        last, absence = str(after), Absence(self._url)
         while True:
             try:
                 for name, value in self._lines(path, last):
                     if name == "id":
                         last = value
                     elif name == "data":
-                        lost_at = None
+                        absence.over()
                         yield json.loads(value)
-            except httpx2.ConnectError as error:
-                now = time.monotonic()
-                if last == "0" or now - (lost_at := lost_at or now) > _PATIENCE_SECONDS:
-                    raise self._unreached(error) from error
-                time.sleep(_PAUSE_SECONDS)
-            except (httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ReadError):
-                time.sleep(_PAUSE_SECONDS)
-            except httpx2.HTTPError as error:
-                raise self._unreached(error) from error
+            except (httpx2.HTTPError, _AwayError) as error:
+                self._bear(error, absence, is_first=last == "0")
             else:
                 return
+
+    def _bear(self, error: Exception, absence: Absence, *, is_first: bool) -> None:
+        """Wait a moment after a stream broke off, or was not to be had.
+
+        Raises:
+            CommandError: There is nobody, or for too long.
+        """
+        if isinstance(error, httpx2.ReadTimeout | httpx2.RemoteProtocolError | httpx2.ReadError):
+            time.sleep(_PAUSE_SECONDS)
+            return
+        is_away = isinstance(error, _AwayError) or (isinstance(error, httpx2.ConnectError) and not is_first)
+        if not (is_away and absence.wait(str(error))):
+            raise self._unreached(error) from error
 
     def _lines(self, path: str, last: str) -> Iterator[tuple[str, str]]:
         headers = {"Last-Event-ID": last}
@@ -116,6 +154,8 @@ class Remote:
         with self._client.stream("GET", url, headers=headers, timeout=_QUIET_SECONDS) as response:
             if not response.is_success:
                 response.read()
+                if response.status_code in _ABSENT:
+                    raise _AwayError(f"{response.status_code} is answered")
                 raise _refusal(response)
             for line in response.iter_lines():
                 name, _, value = line.partition(": ")
@@ -174,6 +214,14 @@ def _address(text: str) -> str:
             f"TRUNKLINE_URL {text[:200]!r} is not http(s)://host[:port]", exit_code=USAGE_EXIT_CODE
         )
     return text.rstrip("/")
+
+
+def _is_refusal(response: httpx2.Response) -> bool:
+    """Whether an answer is the control plane's own, which says that nothing was done."""
+    try:
+        return bool(response.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _refusal(response: httpx2.Response) -> CommandError:

@@ -91,6 +91,11 @@ def _options(  # each argument is one flag
             remedy="give each its own: --port, --gateway-port",
             exit_code=USAGE_EXIT_CODE,
         )
+    for folder in models_from:
+        if not folder.is_dir():
+            raise CommandError(
+                f"{folder} is no folder", remedy="correct --models-from", exit_code=USAGE_EXIT_CODE
+            )
     environment = dict(os.environ)  # noqa: TID251 - the entry point; the parts read their own settings from it
     if models_from:
         environment["TRUNKLINE_MODEL_SOURCES"] = os.pathsep.join(str(path.absolute()) for path in models_from)

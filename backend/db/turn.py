@@ -9,7 +9,8 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,12 +20,15 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.db.database import Database
+from splitlearn.errors import StorageError
 
 _LOOK_SECONDS = 1.0
 _TRUST_SECONDS: Final = 5.0
 """The holder does nothing when it has not heard for so long that it still is the holder."""
 _IDLE_SECONDS: Final = 10
 """The server ends a holder's connection that said nothing for so long."""
+_ALONE_SECONDS = 60.0
+_ALONE_PAUSE_SECONDS = 0.05
 _TURNS = 0x7475726E
 """Tells these advisory locks of PostgreSQL from others of the same database."""
 _log = structlog.get_logger("backend.turn")
@@ -117,6 +121,35 @@ def turn_lock(database: Database, name: str, *, folder: Path) -> Lock:
     return FileLock(folder / f"{name}.lock")
 
 
+@contextmanager
+def alone(
+    database: Database, name: str, *, folder: Path, timeout_seconds: float = _ALONE_SECONDS
+) -> Iterator[None]:
+    """Do a short piece of work while no other process does it; wait for whoever does it now.
+
+    Args:
+        database: The one that the processes share.
+        name: Of the work.
+        folder: Where SQLite's processes lock a file.
+        timeout_seconds: For so long at most.
+
+    Raises:
+        StorageError: Another process took longer.
+    """
+    lock = turn_lock(database, name, folder=folder)
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        while not lock.hold():
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"another process has been at work on {name!r} for {timeout_seconds:g} s; end it, or wait"
+                )
+            time.sleep(_ALONE_PAUSE_SECONDS)
+        yield
+    finally:
+        lock.release()
+
+
 class AdvisoryLock:
     """PostgreSQL's; a connection pooler between must not share connections by transaction.
 
@@ -187,7 +220,7 @@ class FileLock:
         """See :class:`Lock`."""
         if self._descriptor is not None:
             return True
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # the root may come to lie there
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -33,6 +33,7 @@ from backend.parties import service as parties
 from backend.parties.repository import find_party
 from backend.server import Server
 from backend.settings import Settings
+from splitlearn.control_plane.errors import SettingError
 from splitlearn.errors import StorageError
 from splitlearn.loopback import UNPROXIED
 from splitlearn.processes import Child, Program, refuse_used_port
@@ -40,6 +41,7 @@ from splitlearn.processes import Child, Program, refuse_used_port
 _READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
 _ASK_SECONDS = 2.0
+_USAGE_EXIT_CODE = 2  # wrong settings: no later start would get other ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,11 @@ class Stack:
                 self._stop_parts()
 
     def watch(self, until: threading.Event) -> None:
-        """Start again what dies, until the event is set."""
+        """Start again what dies, until the event is set.
+
+        Raises:
+            SettingError: A part refuses the settings that it was given.
+        """
         while not until.wait(_LOOK_SECONDS):
             for name, child in self._children.items():
                 self._look_after(name, child)
@@ -192,6 +198,8 @@ class Stack:
         restarts, now = self._restarts[name], time.monotonic()
         if child.is_running:
             return
+        if child.exit_code == _USAGE_EXIT_CODE:
+            raise SettingError(f"{name} cannot be started with these settings: {child.last_words()}")
         if restarts.due_at is None:
             pause = restarts.died(now)
             self._say(

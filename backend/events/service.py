@@ -21,11 +21,13 @@ class EventKind(StrEnum):
     SILO_APPROVAL = "silo_approval"
     SILO_ATTACHED = "silo_attached"
     SILO_FINISHED = "silo_finished"
+    SILO_LOST = "silo_lost"
     LEASE_GRANTED = "lease_granted"
     EPOCH_RAISED = "epoch_raised"
     ROUND_COMMITTED = "round_committed"
     MODEL_STATE = "model_state"
     DATASETS = "datasets"
+    CERTIFICATE_EXPIRES = "certificate_expires"
 
 
 def emit(

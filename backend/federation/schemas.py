@@ -1,5 +1,6 @@
 """The federation in the API."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -37,6 +38,7 @@ class SpecSignerAnswer(Answer):
 
     Attributes:
         certificate: The root's word for it; None while a person has to sign it.
+        current_until: Until when the certificate is valid that signs now, maybe an earlier key's; None: none.
     """
 
     format: Literal["trunkline/certificate-request/v1"] = "trunkline/certificate-request/v1"
@@ -44,6 +46,30 @@ class SpecSignerAnswer(Answer):
     name: str
     public_key: Base64
     certificate: Base64 | None
+    current_until: datetime | None
+
+
+class PendingRevocationAnswer(Answer):
+    """A certificate that this server refuses, and that is not on the root's list yet."""
+
+    serial: str
+    kind: str
+    name: str
+    since: datetime
+
+
+class RevocationsAnswer(Answer):
+    """The newest revocation list, in the form that ``trunkline root revoke --previous`` reads.
+
+    Attributes:
+        number: Of that list; 0 before the first.
+        revocation_list: As the root signed it.
+        pending: What the root has still to sign.
+    """
+
+    number: int
+    revocation_list: Base64 | None
+    pending: list[PendingRevocationAnswer]
 
 
 class SpecSignerBody(Body):

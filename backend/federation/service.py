@@ -78,13 +78,3 @@ def install_revocations(session: Session, data: bytes) -> RevocationList:
         raise RevocationListRefusedError(error.message) from error
     row.revocation_list = data
     return offered
-
-
-def revoke_serial(session: Session, authority: Authority, serial: int, *, now: datetime) -> bool:
-    """Put a certificate on the list; False when a person has to do it with the offline root."""
-    row = federation_of(session, lock=True)
-    revocations = authority.revoke(serial, now=now, previous=revocations_of(row))
-    if revocations is None:
-        return False
-    row.revocation_list = revocations.to_bytes()
-    return True

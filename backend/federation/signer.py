@@ -22,7 +22,7 @@ def ensure_keys(session: Session, authority: Authority, *, days: int, now: datet
     row = federation_of(session, lock=True)
     row.ticket_key = row.ticket_key or SigningKey.generate().private_bytes()
     row.signer_key = row.signer_key or SigningKey.generate().private_bytes()
-    certificate = _certificate(row)
+    certificate = signer_certificate(row)
     if certificate is not None and certificate.not_after - _RENEWED_BEFORE_END > now:
         return
     issued = authority.issue(
@@ -51,7 +51,7 @@ def spec_signer(row: Federation, *, now: datetime) -> Identity | None:
     Raises:
         IdentityError: The certificate has expired or was revoked: no silo would believe it.
     """
-    certificate = _certificate(row)
+    certificate = signer_certificate(row)
     if certificate is None or row.signer_key is None:
         return None
     trust_of(row).verify(certificate, kind=CertificateKind.SPEC_SIGNER, name=SIGNER_NAME, now=now)
@@ -70,26 +70,30 @@ def signer_key(row: Federation) -> SigningKey:
     return _key(row.signer_key)
 
 
-def install_signer(session: Session, data: bytes, *, now: datetime) -> Certificate:
-    """Store the certificate that an offline root signed.
+def next_signer_key(row: Federation) -> SigningKey | None:
+    """Return the key that follows once the offline root has signed for it."""
+    return None if row.next_signer_key is None else _key(row.next_signer_key)
+
+
+def check_signer_certificate(row: Federation, data: bytes, *, now: datetime) -> Certificate:
+    """Return the certificate that an offline root signed, for the key that waits for one.
 
     Raises:
         MalformedCertificateRefusedError: The bytes are no certificate.
         CertificateForSignerRefusedError: Not the root's, or for another key, kind or name.
     """
-    row = federation_of(session, lock=True)
     with refused_as(MalformedCertificateRefusedError):
         certificate = Certificate.from_bytes(data)
     try:
         trust_of(row).verify(certificate, kind=CertificateKind.SPEC_SIGNER, name=SIGNER_NAME, now=now)
-        Identity(certificate, signer_key(row))
+        Identity(certificate, next_signer_key(row) or signer_key(row))
     except IdentityError as error:
         raise CertificateForSignerRefusedError(error.message) from error
-    row.signer_certificate = data
     return certificate
 
 
-def _certificate(row: Federation) -> Certificate | None:
+def signer_certificate(row: Federation) -> Certificate | None:
+    """Return the root's word for the key that signs; None while there is none."""
     return None if row.signer_certificate is None else Certificate.from_bytes(row.signer_certificate)
 
 

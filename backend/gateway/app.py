@@ -191,18 +191,19 @@ class Gateway:
     async def _watch_standings(self) -> None:
         loop, settings = asyncio.get_running_loop(), self._settings
         while True:
+            if self._feed is not None:
+                await self._ask(self._feed)  # at once, too: the answer tells by what time tickets end
             await asyncio.sleep(settings.standings_seconds)
             self.hall.end_idle(since=loop.time() - settings.max_idle_seconds)
-            seats = self.hall.seats()
-            if self._feed is None:
-                continue
-            try:
-                self.hall.learn(await self._feed.standings(seats))
-                self._missed_answers = 0
-            except FeedError as error:
-                self._missed_answers += 1
-                self.counters.feed_failures += 1
-                self._log.warning("standings_unknown", error=str(error), in_a_row=self._missed_answers)
+
+    async def _ask(self, feed: Feed) -> None:
+        try:
+            self.hall.learn(await feed.standings(self.hall.seats()))
+            self._missed_answers = 0
+        except FeedError as error:
+            self._missed_answers += 1
+            self.counters.feed_failures += 1
+            self._log.warning("standings_unknown", error=str(error), in_a_row=self._missed_answers)
 
 
 def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:

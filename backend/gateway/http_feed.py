@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from datetime import datetime
 from types import TracebackType
 from typing import Annotated, Literal, Self
 
 import httpx2 as httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from backend.gateway.standings import FeedError, Standing
 from backend.gateway.tickets import Role, Seat
@@ -51,9 +52,14 @@ class StandingsQuestion(_Document):
 
 
 class StandingsAnswer(_Document):
-    """The body of the control plane's answer."""
+    """The body of the control plane's answer.
+
+    Attributes:
+        now: Its time, by which tickets end.
+    """
 
     standings: Annotated[list[StandingDocument], Field(max_length=MAX_SEATS_PER_QUESTION)]
+    now: AwareDatetime | None = None
 
 
 class HttpFeed:
@@ -63,10 +69,18 @@ class HttpFeed:
         url: Where the control plane answers.
         token: Sent as a bearer token, if any.
         own_url: How silos and workers reach this gateway; None where it is the only one.
+        on_time: Told what the control plane says that the time is.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, own_url: str | None = None) -> None:
-        self._url, self._own_url = url, own_url
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        own_url: str | None = None,
+        on_time: Callable[[datetime], None] = lambda _: None,
+    ) -> None:
+        self._url, self._own_url, self._on_time = url, own_url, on_time
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._client = httpx.AsyncClient(timeout=_SECONDS_PER_QUESTION, headers=headers, mounts=UNPROXIED)
 
@@ -102,7 +116,10 @@ class HttpFeed:
                 body += chunk
                 if len(body) > _MAX_ANSWER_BYTES:
                     raise FeedError(f"the answer of {self._url} is over {_MAX_ANSWER_BYTES} bytes")
-        return [told.to_standing() for told in StandingsAnswer.model_validate_json(bytes(body)).standings]
+        answer = StandingsAnswer.model_validate_json(bytes(body))
+        if answer.now is not None:
+            self._on_time(answer.now)
+        return [told.to_standing() for told in answer.standings]
 
 
 def _document(seat: Seat) -> SeatDocument:

@@ -15,6 +15,7 @@ from websockets.exceptions import WebSocketException
 from backend.gateway.app import Gateway
 from backend.gateway.http_feed import HttpFeed
 from backend.gateway.settings import GatewaySettings
+from backend.gateway.told_clock import ToldClock
 from splitlearn.errors import SpecError, TrunklineError
 from splitlearn.link import LIBRARY_LOGGER
 
@@ -27,6 +28,7 @@ def main() -> int:
     0 after a signal; 2 for a wrong setting; 10 when the port is in use (``docs/exit-codes.md``).
     """
     configure_logs()
+    structlog.get_logger("gateway").info("gateway_starting")
     try:
         asyncio.run(run_gateway(read_settings()))
     except TrunklineError as error:
@@ -66,16 +68,21 @@ async def run_gateway(settings: GatewaySettings) -> None:
     stop = asyncio.Event()
     _stop_at_signals(stop)
     async with contextlib.AsyncExitStack() as stack:
-        feed = None
+        feed, clock = None, ToldClock()
         if settings.standings_url:
             secret = settings.standings_token
             token = secret.get_secret_value() if secret is not None else None
             feed = await stack.enter_async_context(
-                HttpFeed(settings.standings_url, token=token, own_url=settings.own_url or None)
+                HttpFeed(
+                    settings.standings_url,
+                    token=token,
+                    own_url=settings.own_url or None,
+                    on_time=clock.tell,
+                )
             )
         else:
             structlog.get_logger("gateway").warning("standings_from_tickets_only", setting="standings_url")
-        gateway = await stack.enter_async_context(Gateway(settings, feed=feed))
+        gateway = await stack.enter_async_context(Gateway(settings, feed=feed, now=clock))
         await gateway.run(stop)
 
 

@@ -143,4 +143,5 @@ def _bound(log: structlog.stdlib.BoundLogger, ticket: Ticket) -> structlog.stdli
         silo=told.silo,
         worker=told.worker,
         role=ticket.role.word,
+        correlation_id=ticket.correlation_id,
     )

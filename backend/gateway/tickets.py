@@ -5,6 +5,7 @@ The layout is normative in ``docs/gateway.md``. The gateway holds the public key
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -26,9 +27,10 @@ from splitlearn.identity.fields import unix_seconds, whole_seconds
 from splitlearn.link import CloseReason
 from splitlearn.wire import Direction
 
-MAGIC: Final = b"TKG1"
-MAX_TICKET_CHARACTERS: Final = 384
-"""The longest ticket has 278 bytes, 371 characters."""
+MAGIC: Final = b"TKG2"
+MAX_TICKET_CHARACTERS: Final = 464
+"""The longest ticket has 343 bytes, 458 characters."""
+_CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
 class Role(Enum):
@@ -93,11 +95,22 @@ class Ticket:
         conversation: Which.
         role: The side.
         expires_at: In whole seconds; decides about admission only, not how long a connection lives.
+        correlation_id: Of the job, for log lines alone; may be empty.
+
+    Raises:
+        IdentityError: The correlation id could be taken for something else in a log.
     """
 
     conversation: Conversation
     role: Role
     expires_at: datetime
+    correlation_id: str = ""
+
+    def __post_init__(self) -> None:
+        if _CORRELATION_ID.fullmatch(self.correlation_id) is None:
+            raise IdentityError(
+                f"the correlation id {self.correlation_id[:80]!r} is not at most 64 of A-Z a-z 0-9 _ -"
+            )
 
     @property
     def party(self) -> str:
@@ -122,12 +135,19 @@ class Ticket:
                 encode_name(told.worker),
                 told.epoch.to_bytes(4, "big"),
                 unix_seconds(self.expires_at).to_bytes(8, "big"),
+                encode_name(self.correlation_id),
             )
         )
 
 
 def issue_ticket(
-    conversation: Conversation, *, role: Role, now: datetime, seconds: int, key: SigningKey
+    conversation: Conversation,
+    *,
+    role: Role,
+    now: datetime,
+    seconds: int,
+    key: SigningKey,
+    correlation_id: str = "",
 ) -> str:
     """Return a signed ticket as text, for the control plane to hand out.
 
@@ -137,8 +157,9 @@ def issue_ticket(
         now: The control plane's time.
         seconds: Validity; a minute or two is enough, for every connection gets a new one.
         key: The control plane's key for tickets; the gateway is told its public half.
+        correlation_id: Of the job, for the gateway's log.
     """
-    ticket = Ticket(conversation, role, whole_seconds(now) + timedelta(seconds=seconds))
+    ticket = Ticket(conversation, role, whole_seconds(now) + timedelta(seconds=seconds), correlation_id)
     signed = ticket.signed_part()
     return _to_text(signed + key.sign(Context.GATEWAY_TICKET, signed))
 
@@ -191,7 +212,9 @@ def _parse(signed: bytes) -> Ticket:
         raise IdentityError(f"the ticket is for role {role}; known are 1 (silo) and 2 (worker)")
     job, replica, silo, worker = reader.name(), reader.unsigned(2), reader.name(), reader.name()
     conversation = Conversation(job, replica, silo, worker, epoch=reader.unsigned(4))
-    ticket = Ticket(conversation, Role(role), reader.moment())
+    ticket = Ticket(
+        conversation, Role(role), reader.moment(), reader.take(reader.unsigned(1)).decode("latin-1")
+    )
     reader.finish()
     return ticket
 

@@ -6,16 +6,22 @@ from datetime import datetime, timedelta
 
 from backend.db.models import Approval, Desired, JobState
 from backend.jobs.moves import Why
+from backend.jobs.placing import Need, WorkerView, choose, what_lacks
 
 
 @dataclass(frozen=True, slots=True)
 class SiloView:
-    """A silo's part: its word on the job, whether it is through, and whether it still belongs."""
+    """A silo's part: its word on the job, whether it is through, and whether it still belongs.
+
+    Attributes:
+        heard_at: When its agent spoke last; None before its first word.
+    """
 
     name: str
     approval: Approval
     is_finished: bool
     is_revoked: bool = False
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +33,14 @@ class LeaseView:
         is_holder_alive: Whether the process that was leased still speaks for the worker.
         expires_at: When it ends, unless renewed.
         is_dispatched: Whether its task was sent.
+        send_again_at: When it is sent once more, for a broker may forget; None once a worker has taken it up.
     """
 
     worker: str
     is_holder_alive: bool
     expires_at: datetime
     is_dispatched: bool
+    send_again_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,8 @@ class JobView:
         since: When it came into its state.
         patience: How long a wait without progress may last.
         last_worker: Who held its lease last.
+        need: What it asks of a worker; None where that is not known, or not asked about.
+        reason_code: Why it is in its state.
     """
 
     state: JobState
@@ -52,6 +62,8 @@ class JobView:
     silos: tuple[SiloView, ...]
     lease: LeaseView | None
     last_worker: str | None = None
+    need: Need | None = None
+    reason_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +100,20 @@ class Explain:
     why: Why
 
 
+SILO_AWAY = "silo_away"
+"""Reason of a job that was queued because silos made no progress within patience."""
+
 Action = Move | Reclaim | Assign | Dispatch | Explain
 
 _PLATFORM = "control plane"
 
 
-def decide(job: JobView, idle_workers: Sequence[str], *, online: int, now: datetime) -> Action | None:
+def decide(job: JobView, workers: Sequence[WorkerView], *, now: datetime) -> Action | None:
     """Return the next thing to do about a job; None when nothing is.
 
     Args:
         job: The job.
-        idle_workers: Online workers without a lease, by name.
-        online: How many workers are online.
+        workers: Its organisation's that are online.
         now: The server's time.
     """
     if job.desired is Desired.CANCEL:
@@ -115,7 +129,7 @@ def decide(job: JobView, idle_workers: Sequence[str], *, online: int, now: datet
         case JobState.AWAITING_APPROVAL:
             action = _await_approval(job, now=now)
         case JobState.QUEUED:
-            action = _place(job, idle_workers, online=online)
+            action = _place(job, workers)
         case JobState.PREPARING | JobState.RUNNING:
             action = _look_after(job, now=now)
         case JobState.PAUSED:
@@ -152,17 +166,37 @@ def _await_approval(job: JobView, *, now: datetime) -> Action | None:
     return None
 
 
-def _place(job: JobView, idle_workers: Sequence[str], *, online: int) -> Action | None:
+def _place(job: JobView, workers: Sequence[WorkerView]) -> Action | None:
     if job.desired is Desired.PAUSE:
         why = Why("paused", _PLATFORM, "was asked to pause", "queued", "resume it")
         return Move(JobState.PAUSED, why)
-    if job.last_worker in idle_workers and job.last_worker is not None:
-        return Assign(job.last_worker)  # its trunk may still be loaded there
-    if idle_workers:
-        return Assign(idle_workers[0])
-    if online:
-        return Explain(Why("busy", "workers", "all are busy", "queued", "it begins when one is free"))
-    return Explain(Why("no_worker", "workers", "none is online", "queued", "start one: trunkline worker"))
+    if job.reason_code == SILO_AWAY and not _are_silos_back(job):
+        return None  # no worker is held for a silo that is not there; the reason says who is waited for
+    chosen = choose(workers, job.need, last_worker=job.last_worker)
+    return Explain(_why_unplaced(job, workers)) if chosen is None else Assign(chosen.name)
+
+
+def _why_unplaced(job: JobView, workers: Sequence[WorkerView]) -> Why:
+    if not workers:
+        return Why("no_worker", "workers", "none is online", "queued", "start one: trunkline worker")
+    lacks = {worker.name: what_lacks(worker, job.need) for worker in workers}
+    able = [worker for worker in workers if lacks[worker.name] is None]
+    if not able:
+        what = "cannot host the trunk: " + "; ".join(f"{name}: {lack}" for name, lack in lacks.items())
+        next_ = "start another worker, or clone the job with a smaller trunk: trunkline jobs plan tells more"
+        return Why("no_capable_worker", "workers", what, "queued", next_)
+    drained = [worker.name for worker in able if worker.is_drained]
+    if len(drained) == len(able):
+        what = f"that could host the trunk are drained: {', '.join(drained)}"
+        next_ = f"trunkline workers undrain {drained[0]}, or start another one"
+        return Why("workers_drained", "workers", what, "queued", next_)
+    return Why("busy", "workers", "all are busy", "queued", "it begins when one is free, or at its turn")
+
+
+def _are_silos_back(job: JobView) -> bool:
+    """Whether every silo was heard of since the job began to wait; their agents speak every 20 s at least."""
+    waited_for = (silo for silo in job.silos if not silo.is_finished)
+    return all(silo.heard_at is not None and silo.heard_at > job.since for silo in waited_for)
 
 
 def _look_after(job: JobView, *, now: datetime) -> Action | None:
@@ -177,7 +211,14 @@ def _look_after(job: JobView, *, now: datetime) -> Action | None:
         return Reclaim(
             Why("lease_expired", lease.worker, what, job.state.value, "goes on from the last round")
         )
-    return None if lease.is_dispatched else Dispatch()
+    is_forgotten = lease.send_again_at is not None and now >= lease.send_again_at
+    if is_forgotten or not lease.is_dispatched:
+        return Dispatch()
+    if job.state is JobState.PREPARING and now > job.since + job.patience:
+        what = f"has not begun a round for {job.patience.total_seconds():g} s (patience_seconds)"
+        next_ = "it goes on by itself; see what its worker and silos tell: trunkline jobs logs ID --party all"
+        return Explain(Why("slow_start", lease.worker, what, "preparing", next_))
+    return None
 
 
 def _go_on(job: JobView) -> Action | None:

@@ -5,21 +5,25 @@ Every word carries the epoch under which it is said; a word of another epoch cha
 
 import base64
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from backend.artifacts.service import attach, drop_old_checkpoints
 from backend.artifacts.store import ArtifactStore
-from backend.db.models import Artifact, ArtifactKind, Job, JobState, Lease, Round, RoundState
+from backend.db.models import Artifact, ArtifactKind, Job, JobState, Lease, Round, RoundState, Worker
 from backend.events import EventKind, emit
+from backend.jobs.decisions import SILO_AWAY
 from backend.jobs.errors import LeaseLostError, NoSuchRoundError, RoundCommittedError
+from backend.jobs.lost_silos import go_on_without, lost_silos, present_silos
 from backend.jobs.moves import Why, move
 from backend.jobs.repository import find_lease, lock_job, newest_commit
 from backend.jobs.rounds import abandon_after, drop_checkpoint
 from backend.jobs.silo_part import blob_of, wants
 from backend.jobs.state import HOSTED
+from backend.jobs.stuck import STUCK, was_stuck_before
+from backend.jobs.turns import is_turn_over
 from backend.settings import Settings
 from splitlearn.control_plane.schemas import (
     BlobRef,
@@ -76,6 +80,7 @@ def show(session: Session, settings: Settings, holder: Holder, *, epoch: int, no
             round=newest[0].number,
             blob=BlobRef(digest=newest[1].digest.hex(), num_bytes=newest[1].num_bytes),
         ),
+        lost=lost_silos(session, job.id),
     )
 
 
@@ -99,7 +104,11 @@ def renew(
             )
             move(session, job, JobState.RUNNING, why, now=now)
     return RenewAnswer(
-        epoch=lease.epoch, valid_seconds=settings.lease_seconds, desired=DesiredState(wants(job).value)
+        epoch=lease.epoch,
+        valid_seconds=settings.lease_seconds,
+        desired=DesiredState(wants(job).value),
+        drain=session.get_one(Worker, holder.worker_id).drained_at is not None,
+        turn_over=is_turn_over(session, settings, job, lease, now=now),
     )
 
 
@@ -153,7 +162,8 @@ def commit(
     lease.round = max(lease.round, number)
     session.flush()
     drop_old_checkpoints(session, job.id, holder.replica, keep=settings.checkpoints_kept, now=now)
-    told = {"round": number, "epoch": body.epoch, "seconds": body.seconds}
+    silos = present_silos(session, job.id)
+    told = {"round": number, "epoch": body.epoch, "seconds": body.seconds, "silos": silos}
     emit(session, job.project_id, EventKind.ROUND_COMMITTED, body=told, now=now, job_id=job.id)
 
 
@@ -182,6 +192,15 @@ def release(
             move(session, job, JobState.FAILED, why, now=now)
         case "paused":
             move(session, job, JobState.PAUSED, why, now=now)
+        case "waiting":
+            # Its worker is free for others; the reconciler places it when its silos are heard of again, or
+            # at once where it goes on without them.
+            waits = replace(why, code=SILO_AWAY)
+            lost = go_on_without(session, job, body.away, now=now)
+            move(session, job, JobState.QUEUED, lost or waits, now=now)
+        case "stuck":
+            state = JobState.FAILED if was_stuck_before(session, job) else JobState.QUEUED
+            move(session, job, state, replace(why, code=STUCK), now=now)
         case "cancelled" | "drained":
             # What people wanted decides; the reconciler makes it true.
             move(session, job, JobState.QUEUED, why, now=now)

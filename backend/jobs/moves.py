@@ -6,10 +6,13 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.audit import record
+from backend.audit.service import SERVER
 from backend.db.base import MAX_NAME, MAX_TEXT, MAX_WORD, storable
-from backend.db.models import Job, JobState, Lease
+from backend.db.models import Job, JobState, Kept, Lease, Project
 from backend.events import EventKind, emit
-from backend.jobs.state import HOSTED, check_move
+from backend.jobs.state import ENDED, HOSTED, check_move
+from backend.notices.outbox import Topic, Word, tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ def move(session: Session, job: Job, state: JobState, why: Why, *, now: datetime
     before, job.state, job.state_since = job.state, state, now
     if before in HOSTED and state not in HOSTED:
         _release_leases(session, job, now=now)
+    if before in ENDED:  # retried: what comes is kept whole until it has ended again
+        job.metrics_kept = job.logs_kept = Kept.WHOLE.value
     explain(job, why, now=now)
     body = {
         "from": before.value,
@@ -52,6 +57,27 @@ def move(session: Session, job: Job, state: JobState, why: Why, *, now: datetime
         "next": job.reason_next,
     }
     emit(session, job.project_id, EventKind.JOB_STATE, body=body, now=now, job_id=job.id)
+    if state is JobState.FAILED:
+        _tell_of_failure(session, job, now=now)
+    if state in ENDED:
+        _record_end(session, job, now=now)
+
+
+def _tell_of_failure(session: Session, job: Job, *, now: datetime) -> None:
+    word = Word(
+        Topic.JOB_FAILED,
+        key=f"failed {job.id} {now.isoformat()}",
+        subject=f"Job {job.name} has failed: {job.reason_code}",
+        facts={
+            "job": str(job.id),
+            "name": job.name,
+            "code": job.reason_code,
+            "submitted_by": job.submitted_by,
+        },
+        next=job.reason_next,
+    )
+    organization_id = session.get_one(Project, job.project_id).organization_id
+    tell(session, word, organization_id=organization_id, now=now)
 
 
 def explain(job: Job, why: Why, *, now: datetime) -> bool:
@@ -71,6 +97,20 @@ def explain(job: Job, why: Why, *, now: datetime) -> bool:
     return True
 
 
+def _record_end(session: Session, job: Job, *, now: datetime) -> None:
+    record(
+        session,
+        SERVER,
+        at=now,
+        action="end_job",
+        subject_kind="job",
+        subject_name=str(job.id),
+        organization_id=session.get_one(Project, job.project_id).organization_id,
+        details={"name": job.name, "state": job.state.value, "code": job.reason_code, "who": job.reason_who},
+    )
+
+
 def _release_leases(session: Session, job: Job, *, now: datetime) -> None:
     for lease in session.scalars(select(Lease).where(Lease.job_id == job.id, Lease.released_at.is_(None))):
         lease.released_at = now
+        session.get_one(Project, job.project_id).served_at = now

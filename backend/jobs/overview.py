@@ -3,17 +3,19 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.db.models import Job, JobSilo, JobState, Lease, PartyStatus, Project, Silo, Worker
 from backend.jobs.decisions import JobView, LeaseView, SiloView
+from backend.jobs.needs import NEEDS
+from backend.jobs.placing import WorkerView
 from backend.jobs.state import WANTS_SILOS
 from backend.parties.repository import online_workers
 from backend.settings import Settings
@@ -21,25 +23,27 @@ from splitlearn.errors import SpecError
 from splitlearn.spec import JobSpec
 
 _log = structlog.get_logger("backend.reconciler")
+_SEND_AGAIN_SECONDS = 3.0
+"""A task that nobody took up for so long is sent again: the broker may forget, and twice does no harm."""
 _ACTIVE = (JobState.SUBMITTED, *WANTS_SILOS)
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveJob:
-    """A job that has not ended, and what was said of it last."""
+    """A job that has not ended, and what was said of it last.
+
+    Attributes:
+        project_served_at: When a job of its project gave a worker back last.
+        served_at: When it did so itself.
+    """
 
     id: uuid.UUID
     organization_id: uuid.UUID
+    project: uuid.UUID
     reason_code: str
     view: JobView
-
-
-@dataclass(frozen=True, slots=True)
-class Crew:
-    """An organisation's workers: how many are online, and the names of those without a lease."""
-
-    online: int = 0
-    idle: list[str] = field(default_factory=list)
+    project_served_at: datetime | None = None
+    served_at: datetime | None = None
 
 
 def active_jobs(session: Session, *, only: uuid.UUID | None = None) -> list[ActiveJob]:
@@ -53,7 +57,7 @@ def active_jobs(session: Session, *, only: uuid.UUID | None = None) -> list[Acti
     jobs = session.execute(
         select(
             Job.id, Job.state, Job.desired, Job.state_since, Job.updated_at, Job.reason_code, Job.spec_bytes,
-            Project.organization_id,
+            Job.project_id, Job.model_id, Project.organization_id, Project.served_at,
         )
         .join(Project, Project.id == Job.project_id)
         .where(*which)
@@ -61,27 +65,55 @@ def active_jobs(session: Session, *, only: uuid.UUID | None = None) -> list[Acti
     ).all()  # fmt: skip
     if not jobs:
         return []
-    silos = _silos(session, which)
-    leases = _leases(session, which)
+    # By the jobs that were found: joined with jobs, the parts of all there ever were would be read.
+    ids = [job.id for job in jobs]
+    silos, leases = _silos(session, ids), _leases(session, ids)
     found: list[ActiveJob] = []
     for job in jobs:
+        lease = leases.get(job.id)
         try:
-            view = _view(job, silos[job.id], leases.get(job.id))
+            view = _view(session, job, silos[job.id], lease)
         except SpecError:  # one job that cannot be read must not hold up all others
             _log.exception("step_failed", job=str(job.id))
             continue
-        found.append(ActiveJob(job.id, job.organization_id, job.reason_code, view))
+        found.append(
+            ActiveJob(
+                id=job.id,
+                organization_id=job.organization_id,
+                project=job.project_id,
+                reason_code=job.reason_code,
+                view=view,
+                project_served_at=job.served_at,
+                served_at=None if lease is None else lease.released_at,
+            )
+        )
     return found
 
 
-def crew_of(session: Session, settings: Settings, organization_id: uuid.UUID, *, now: datetime) -> Crew:
-    """Return who of an organisation's workers could be given a trunk."""
+def crew_of(
+    session: Session, settings: Settings, organization_id: uuid.UUID, *, now: datetime
+) -> list[WorkerView]:
+    """Return an organisation's workers that are online, by name."""
     online = online_workers(session, settings, organization_id, now=now)
     if not online:
-        return Crew()
-    open_leases = select(Lease.worker_id, func.count()).where(Lease.released_at.is_(None))
-    busy = {worker_id for worker_id, _ in session.execute(open_leases.group_by(Lease.worker_id)).all()}
-    return Crew(len(online), [worker.name for worker in online if worker.id not in busy])
+        return []
+    busy = set(session.scalars(select(Lease.worker_id).where(Lease.released_at.is_(None))))
+    return [worker_view(worker, is_idle=worker.id not in busy) for worker in online]
+
+
+def worker_view(worker: Worker, *, is_idle: bool = True) -> WorkerView:
+    """Return a worker as it has told of itself."""
+    told = worker.capabilities or {}
+    return WorkerView(
+        name=worker.name,
+        is_idle=is_idle,
+        is_drained=worker.drained_at is not None,
+        memory_bytes=sum(int(device["total_memory_bytes"]) for device in worker.devices),
+        precisions=tuple(told.get("precisions", ())),
+        families=tuple(told.get("families", ())),
+        models=tuple(told.get("models", ())),
+        tokens_per_second=float(told.get("trunk_tokens_per_second") or 0.0),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -90,7 +122,7 @@ def _patience(spec_bytes: bytes) -> timedelta:
     return timedelta(seconds=JobSpec.parse(spec_bytes).patience_seconds)
 
 
-def _view(job: Any, silos: Sequence[SiloView], lease: Any | None) -> JobView:
+def _view(session: Session, job: Any, silos: Sequence[SiloView], lease: Any | None) -> JobView:
     return JobView(
         state=job.state,
         desired=job.desired,
@@ -99,6 +131,8 @@ def _view(job: Any, silos: Sequence[SiloView], lease: Any | None) -> JobView:
         silos=tuple(silos),
         lease=None if lease is None or lease.released_at is not None else _lease_view(lease),
         last_worker=None if lease is None else lease.name,
+        need=NEEDS.of(session, job.model_id, job.spec_bytes) if job.state is JobState.QUEUED else None,
+        reason_code=job.reason_code,
     )
 
 
@@ -108,32 +142,42 @@ def _lease_view(lease: Any) -> LeaseView:
         is_holder_alive=lease.epoch == lease.worker_epoch and lease.revoked_at is None,
         expires_at=lease.expires_at,
         is_dispatched=lease.dispatched_at is not None,
+        send_again_at=_send_again_at(lease),
     )
 
 
-def _silos(session: Session, which: Sequence[Any]) -> Mapping[uuid.UUID, list[SiloView]]:
+def _send_again_at(lease: Any) -> datetime | None:
+    if lease.dispatched_at is None or lease.renewed_at is not None:
+        return None
+    dispatched_at: datetime = lease.dispatched_at
+    return dispatched_at + timedelta(seconds=_SEND_AGAIN_SECONDS)
+
+
+def _silos(session: Session, jobs: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, list[SiloView]]:
     query = (
-        select(JobSilo.job_id, JobSilo.approval, JobSilo.finished_at, Silo.name, Silo.status)
+        select(
+            JobSilo.job_id, JobSilo.approval, JobSilo.finished_at, Silo.name, Silo.status, Silo.last_seen_at,
+        )
         .join(Silo, Silo.id == JobSilo.silo_id)
-        .join(Job, Job.id == JobSilo.job_id)
-        .where(*which)
+        .where(JobSilo.job_id.in_(jobs))
         .order_by(JobSilo.job_id, JobSilo.position)
-    )
+    )  # fmt: skip
     found: defaultdict[uuid.UUID, list[SiloView]] = defaultdict(list)
-    for job_id, approval, finished_at, name, status in session.execute(query).all():
+    for job_id, approval, finished_at, name, status, heard_at in session.execute(query).all():
         is_finished, is_revoked = finished_at is not None, status is PartyStatus.REVOKED
-        found[job_id].append(SiloView(name, approval, is_finished=is_finished, is_revoked=is_revoked))
+        found[job_id].append(
+            SiloView(name, approval, is_finished=is_finished, is_revoked=is_revoked, heard_at=heard_at)
+        )
     return found
 
 
-def _leases(session: Session, which: Sequence[Any]) -> Mapping[uuid.UUID, Any]:
+def _leases(session: Session, jobs: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Any]:
     query = (
         select(
             Lease.job_id, Lease.worker_epoch, Lease.expires_at, Lease.released_at, Lease.dispatched_at,
-            Worker.name, Worker.epoch, Worker.revoked_at,
+            Lease.renewed_at, Worker.name, Worker.epoch, Worker.revoked_at,
         )
         .join(Worker, Worker.id == Lease.worker_id)
-        .join(Job, Job.id == Lease.job_id)
-        .where(*which, Lease.replica == 0)
+        .where(Lease.job_id.in_(jobs), Lease.replica == 0)
     )  # fmt: skip
     return {lease.job_id: lease for lease in session.execute(query).all()}

@@ -1,23 +1,40 @@
 """What a job would need, from the model's manifest alone."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy.orm import Session
 
 from backend.db.models import Model, Project, Worker
-from backend.jobs.schemas import PlanAnswer, RolePlan
+from backend.jobs.needs import need_of
+from backend.jobs.overview import worker_view
+from backend.jobs.placing import Need, what_lacks
+from backend.jobs.schemas import LayersPlan, PlanAnswer, RolePlan, WorkerPlan
 from backend.parties.repository import online_workers
 from backend.settings import Settings
 from splitlearn.planning import (
     Cut,
+    DeviceMemory,
+    LayerRange,
     ModelFolder,
     ModelManifest,
+    PlacementError,
     Role,
+    Training,
     estimate_memory,
+    lay_trunk,
     segment_sizes,
     wire_bytes_per_token,
 )
 from splitlearn.spec import JobSpec
+
+
+class Lay(Protocol):
+    """Lays the trunk's layers over devices."""
+
+    def __call__(self, devices: Sequence[DeviceMemory], *, on_heap: bool) -> Sequence[LayerRange]:
+        """Return the ranges; see ``splitlearn.planning.lay_trunk``."""
 
 
 def plan(session: Session, settings: Settings, spec: JobSpec, model: Model, *, now: datetime) -> PlanAnswer:
@@ -32,33 +49,28 @@ def plan(session: Session, settings: Settings, spec: JobSpec, model: Model, *, n
     )
     tokens = spec.batch_size * spec.accumulation_steps * spec.max_tokens
     roles = [_role(folder, manifest, cut, role, spec) for role in Role]
-    trunk = next(role for role in roles if role.role == Role.TRUNK.value)
+    need = need_of(manifest, spec)
+
+    def lay(devices: Sequence[DeviceMemory], *, on_heap: bool) -> Sequence[LayerRange]:
+        return lay_trunk(folder, cut, Training.of(spec, Role.TRUNK, on_heap=on_heap), devices)
+
+    placements = [
+        _placement(worker, need, lay)
+        for worker in online_workers(session, settings, organization_id, now=now)
+    ]
     return PlanAnswer(
         model=f"{model.name}@sha256:{manifest.digest()}",
         wire_bytes_per_token=per_token,
         max_wire_bytes_per_step=per_token * tokens,
         total_steps=spec.total_steps,
         roles=roles,
-        workers=sorted(
-            worker.name
-            for worker in online_workers(session, settings, organization_id, now=now)
-            if _free_bytes(worker) >= trunk.total
-        ),
+        workers=[found.name for found in placements if found.lacks is None],
+        placements=placements,
     )
 
 
 def _role(folder: ModelFolder, manifest: ModelManifest, cut: Cut, role: Role, spec: JobSpec) -> RolePlan:
-    is_trunk = role is Role.TRUNK
-    together = len(spec.silos) if is_trunk and spec.schedule == "client-batching" else 1
-    memory = estimate_memory(
-        folder,
-        cut,
-        role,
-        adapter=spec.adapter,
-        optimizer=spec.optimizer,
-        batch_tokens=spec.batch_size * spec.max_tokens * together,
-        trains=is_trunk or spec.silo_blocks != "frozen",
-    )
+    memory = estimate_memory(folder, cut, role, Training.of(spec, role))
     return RolePlan(
         role=role.value,
         num_layers=len(cut.layers(role)),
@@ -68,10 +80,25 @@ def _role(folder: ModelFolder, manifest: ModelManifest, cut: Cut, role: Role, sp
         gradients=memory.gradients,
         optimizer=memory.optimizer,
         activations=memory.activations,
+        logits=memory.logits,
         total=memory.total,
     )
 
 
-def _free_bytes(worker: Worker) -> int:
-    capabilities = worker.capabilities or {}
-    return int(capabilities.get("device", {}).get("free_memory_bytes", 0))
+def _placement(worker: Worker, need: Need, lay: Lay) -> WorkerPlan:
+    """Say where a worker would lay the trunk's layers, by the memory that it has told of."""
+    lack = what_lacks(worker_view(worker), need)
+    if lack is not None:
+        return WorkerPlan(name=worker.name, lacks=lack, layers=[])
+    devices = [
+        DeviceMemory(device.get("id") or device["kind"], int(device["free_memory_bytes"]))
+        for device in worker.devices
+    ]
+    try:
+        on_heap = any(device["kind"] == "cpu" for device in worker.devices)
+        ranges = lay(devices, on_heap=on_heap) if devices else ()
+    except PlacementError as error:
+        return WorkerPlan(name=worker.name, lacks=error.message, layers=[])
+    return WorkerPlan(
+        name=worker.name, lacks=None, layers=[LayersPlan.model_validate(part) for part in ranges]
+    )

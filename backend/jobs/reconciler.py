@@ -7,12 +7,15 @@ What was left half done by a crash is found at the next look.
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from backend.db.absence import is_away, log_failed_look
 from backend.db.models import Job, JobState, Lease, PartyKind, Worker
 from backend.events import EventKind, emit
 from backend.jobs.decisions import (
@@ -26,8 +29,10 @@ from backend.jobs.decisions import (
 )
 from backend.jobs.dispatch import Dispatcher
 from backend.jobs.moves import Why, explain, move
-from backend.jobs.overview import ActiveJob, Crew, active_jobs, crew_of
+from backend.jobs.overview import ActiveJob, active_jobs, crew_of
+from backend.jobs.placing import WorkerView, in_turn
 from backend.jobs.repository import find_lease, lock_job, worker_of
+from backend.jobs.state import HOSTED
 from backend.parties.repository import find_party
 from backend.server import Server
 from splitlearn.control_plane.schemas import DispatchBody
@@ -56,6 +61,7 @@ class Reconciler:
         self._server, self._dispatcher, self._may_work = server, dispatcher, may_work
         self._changed = server.bus.thread_listener()
         self._stopped = threading.Event()
+        self._was_there = False
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
@@ -73,14 +79,35 @@ class Reconciler:
             self._changed.clear()
             is_broker_there, began = True, time.monotonic()
             try:
-                if self._may_work():
-                    is_broker_there = reconcile(self._server, self._dispatcher)
-            except Exception:  # noqa: BLE001 - a bug in one look must not end all that follow
-                _log.exception("reconciling_failed")
+                is_broker_there = self._look()
+            except Exception as error:  # noqa: BLE001 - a bug in one look must not end all that follow
+                log_failed_look(_log, "reconciling_failed", error)
+                self._was_there = self._was_there and not is_away(error)
             # What this thread writes itself wakes it too: a broker that is away would be asked all the time.
             pause = max(_SHORTEST_PAUSE_SECONDS, (time.monotonic() - began) / _MAX_SHARE)
             self._stopped.wait(min(pause, _LOOK_SECONDS) if is_broker_there else _LOOK_SECONDS)
             self._changed.wait(_LOOK_SECONDS)
+
+    def _look(self) -> bool:
+        """Reconcile where it is this process's turn; return whether the broker took all tasks."""
+        if not self._may_work():
+            self._was_there = False
+            return True
+        if not self._was_there:
+            give_time(self._server)
+            self._was_there = True
+        return reconcile(self._server, self._dispatcher)
+
+
+def give_time(server: Server) -> None:
+    """Let leases that workers hold last as if they had just been renewed.
+
+    Called when this begins, or when the database is back: who could not renew meanwhile is not silent.
+    """
+    until = server.now() + timedelta(seconds=server.settings.lease_seconds)
+    held = (Lease.released_at.is_(None), Lease.renewed_at.is_not(None), Lease.expires_at < until)
+    with server.database.write(quietly=True) as session:
+        session.execute(update(Lease).where(*held).values(expires_at=until))
 
 
 def reconcile(server: Server, dispatcher: Dispatcher) -> bool:
@@ -119,7 +146,15 @@ def _jobs_to_step(server: Server) -> list[uuid.UUID]:
         jobs = active_jobs(session)
         organizations = {job.organization_id for job in jobs}
         crews = {each: crew_of(session, server.settings, each, now=now) for each in organizations}
-    return [job.id for job in jobs if _decide(job, crews[job.organization_id], now=now) is not None]
+    return [job.id for job in _in_turn(jobs) if _decide(job, crews[job.organization_id], now=now) is not None]
+
+
+def _in_turn(jobs: Sequence[ActiveJob]) -> list[ActiveJob]:
+    """Return jobs with those that wait for workers last, in the order in which they get them."""
+    hosted: Counter[Hashable] = Counter(job.project for job in jobs if job.view.state in HOSTED)
+    waiting = [job for job in jobs if job.view.state is JobState.QUEUED]
+    others = [job for job in jobs if job.view.state is not JobState.QUEUED]
+    return [*others, *in_turn(waiting, hosted_of=lambda project: hosted[project])]
 
 
 def _decide_again(session: Session, server: Server, job_id: uuid.UUID) -> Action | None:
@@ -130,8 +165,8 @@ def _decide_again(session: Session, server: Server, job_id: uuid.UUID) -> Action
     return None
 
 
-def _decide(job: ActiveJob, crew: Crew, *, now: datetime) -> Action | None:
-    action = decide(job.view, crew.idle, online=crew.online, now=now)
+def _decide(job: ActiveJob, crew: Sequence[WorkerView], *, now: datetime) -> Action | None:
+    action = decide(job.view, crew, now=now)
     if isinstance(action, Explain) and action.why.code == job.reason_code:
         return None
     return action

@@ -2,9 +2,10 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, exists, func, select, union_all
 from sqlalchemy.orm import Session
 
 from backend.db.models import (
@@ -14,6 +15,7 @@ from backend.db.models import (
     JobSilo,
     JobState,
     Lease,
+    PartyKind,
     Project,
     Round,
     RoundState,
@@ -22,7 +24,27 @@ from backend.db.models import (
 )
 from backend.jobs.errors import UnknownJobError
 from backend.jobs.state import WANTS_SILOS
-from backend.paging import Cursor, is_behind
+from backend.paging import Cursor, is_before, is_behind
+from backend.parties.repository import find_party
+
+
+@dataclass(frozen=True, slots=True)
+class SiloTask:
+    """A job that wants something of a silo.
+
+    Attributes:
+        job: The job.
+        part: The silo's part in it.
+        lease: Who hosts the trunk, or did last; None before the first.
+        worker: That worker's name.
+        result: The trunk's trained tensors; None before the end.
+    """
+
+    job: Job
+    part: JobSilo
+    lease: Lease | None
+    worker: str | None
+    result: Artifact | None
 
 
 def find_job(session: Session, job_id: uuid.UUID, organization_id: uuid.UUID, *, lock: bool = False) -> Job:
@@ -53,18 +75,33 @@ def jobs_of(
     before: Cursor | None,
     limit: int,
 ) -> Sequence[Job]:
-    """Return an organisation's jobs, newest first."""
-    query = select(Job).join(Project).where(Project.organization_id == organization_id)
+    """Return an organisation's jobs, newest first.
+
+    Each project has an index in this order, of which the beginning is read; a page is the newest of all
+    these beginnings.
+    """
+    wanted: list[ColumnElement[bool]] = []
     if state is not None:
-        query = query.where(Job.state == state)
+        wanted.append(Job.state == state)
     if name is not None:
-        query = query.where(Job.name == name)
+        wanted.append(Job.name == name)
     if silo is not None:
-        query = query.where(Job.id.in_(select(JobSilo.job_id).join(Silo).where(Silo.name == silo)))
+        party = find_party(session, PartyKind.SILO, silo)
+        if party is None:
+            return []
+        wanted.append(exists().where(JobSilo.job_id == Job.id, JobSilo.silo_id == party.id))
     if before is not None:
-        moment, job_id = before
-        query = query.where((Job.created_at < moment) | ((Job.created_at == moment) & (Job.id < job_id)))
-    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
+        wanted.append(is_before(Job.created_at, Job.id, before))
+    newest = (Job.created_at.desc(), Job.id.desc())
+    projects = session.scalars(select(Project.id).where(Project.organization_id == organization_id)).all()
+    of_each = [
+        select(Job.id).where(Job.project_id == project_id, *wanted).order_by(*newest).limit(limit).subquery()
+        for project_id in projects
+    ]
+    if not of_each:
+        return []
+    ids = union_all(*(select(beginning.c.id) for beginning in of_each))
+    return session.scalars(select(Job).where(Job.id.in_(ids)).order_by(*newest).limit(limit)).all()
 
 
 def silos_of(session: Session, job_id: uuid.UUID) -> Sequence[tuple[JobSilo, Silo]]:
@@ -73,38 +110,50 @@ def silos_of(session: Session, job_id: uuid.UUID) -> Sequence[tuple[JobSilo, Sil
     return [(part, silo) for part, silo in session.execute(query).all()]
 
 
-def jobs_of_silo(session: Session, silo_id: uuid.UUID) -> Sequence[tuple[Job, JobSilo]]:
-    """Return the jobs that want something of a silo, oldest first."""
+def jobs_of_silo(session: Session, silo_id: uuid.UUID) -> Sequence[SiloTask]:
+    """Return the jobs that want something of a silo, oldest first; one query, however many there are."""
     query = (
-        select(Job, JobSilo)
-        .join(JobSilo)
+        select(Job, JobSilo, Lease, Worker.name, Artifact)
+        .join(JobSilo, JobSilo.job_id == Job.id)
+        .outerjoin(Lease, (Lease.job_id == Job.id) & (Lease.replica == 0))
+        .outerjoin(Worker, Worker.id == Lease.worker_id)
+        .outerjoin(Artifact, Artifact.id == Job.result_id)
         .where(JobSilo.silo_id == silo_id, Job.state.in_(WANTS_SILOS), JobSilo.finished_at.is_(None))
         .order_by(Job.created_at, Job.id)
     )
-    return [(job, part) for job, part in session.execute(query).all()]
+    return [SiloTask(*row) for row in session.execute(query).all()]
 
 
-def silo_fingerprints(session: Session) -> dict[uuid.UUID, object]:
-    """Return for each silo a value that changes with what its agent is told: its standing, and its jobs.
+def silo_fingerprints(session: Session, silos: Collection[uuid.UUID]) -> dict[uuid.UUID, object]:
+    """Return for each of these silos a value that changes with what its agent is told: standing, and jobs.
 
-    One query for all silos. Not read: what never changes while a job lives, such as its specification.
+    A few queries for all silos. Not read: what never changes while a job lives, such as its specification;
+    and jobs that have ended, of which there are far more than of others.
     """
-    wanted = and_(Job.id == JobSilo.job_id, Job.state.in_(WANTS_SILOS), JobSilo.finished_at.is_(None))
-    query = (
-        select(
-            Silo.id, Silo.status, Silo.epoch,
-            Job.id, Job.state, Job.desired, Job.max_resume_round, Job.result_id, JobSilo.approval,
-            Lease.epoch, Lease.worker_id, Lease.released_at,
-        )
-        .outerjoin(JobSilo, JobSilo.silo_id == Silo.id)
-        .outerjoin(Job, wanted)
-        .outerjoin(Lease, Lease.job_id == Job.id)
-        .order_by(Silo.id, Job.created_at, Job.id, Lease.replica)
-    )  # fmt: skip
     revocations = session.scalars(select(Federation.revocation_list)).all()
-    found: defaultdict[uuid.UUID, list[object]] = defaultdict(lambda: [revocations])
-    for row in session.execute(query).all():
-        found[row[0]].append(tuple(row[1:]))
+    found: dict[uuid.UUID, list[object]] = {silo: [revocations] for silo in silos}
+    for silo_id, *standing in session.execute(
+        select(Silo.id, Silo.status, Silo.epoch).where(Silo.id.in_(silos))
+    ).all():
+        found[silo_id].append(tuple(standing))
+    wanted = (
+        select(Job.id, Job.state, Job.desired, Job.max_resume_round, Job.result_id)
+        .where(Job.state.in_(WANTS_SILOS))
+        .order_by(Job.created_at, Job.id)
+    )
+    jobs = {job.id: tuple(job) for job in session.execute(wanted).all()}
+    leases: defaultdict[uuid.UUID, list[object]] = defaultdict(list)
+    held = select(Lease.job_id, Lease.replica, Lease.epoch, Lease.worker_id, Lease.released_at)
+    for job_id, *lease in session.execute(
+        held.where(Lease.job_id.in_(jobs)).order_by(Lease.job_id, Lease.replica)
+    ).all():
+        leases[job_id].append(tuple(lease))
+    parts = select(JobSilo.job_id, JobSilo.silo_id, JobSilo.approval)
+    for job_id, silo_id, approval in session.execute(
+        parts.where(JobSilo.job_id.in_(jobs), JobSilo.finished_at.is_(None)).order_by(JobSilo.job_id)
+    ).all():
+        if silo_id in found:
+            found[silo_id].append((approval, jobs[job_id], leases[job_id]))
     return dict(found)
 
 

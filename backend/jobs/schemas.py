@@ -96,6 +96,7 @@ class JobDetailAnswer(JobAnswer):
         spec: As signed.
         rounds_committed: The last round in the artifact store.
         lease: Who hosts the trunk now.
+        metrics_kept, logs_kept: ``whole``, ``thinned`` (a tenth of the steps) or ``dropped``.
     """
 
     spec: dict[str, Any]
@@ -103,6 +104,8 @@ class JobDetailAnswer(JobAnswer):
     silos: list[JobSiloAnswer]
     rounds_committed: int
     lease: JobLeaseAnswer | None
+    metrics_kept: str
+    logs_kept: str
 
 
 class RoundAnswer(Answer):
@@ -138,7 +141,38 @@ class RolePlan(Answer):
     gradients: int
     optimizer: int
     activations: int
+    logits: int
     total: int
+
+
+class LayersPlan(Answer):
+    """Contiguous layers of the trunk on one device.
+
+    Attributes:
+        device: The worker's word for it.
+        first_layer, last_layer: Numbers in the whole model; both belong to the range.
+        num_bytes: What they would need while they train.
+        free_bytes: What was free of the device when its worker told of it last.
+    """
+
+    device: str
+    first_layer: int
+    last_layer: int
+    num_bytes: int
+    free_bytes: int
+
+
+class WorkerPlan(Answer):
+    """Whether an online worker could host the trunk now, and how.
+
+    Attributes:
+        lacks: Why not; None where it could.
+        layers: Which layers would lie where; empty where it could not.
+    """
+
+    name: str
+    lacks: str | None
+    layers: list[LayersPlan]
 
 
 class PlanAnswer(Answer):
@@ -149,6 +183,7 @@ class PlanAnswer(Answer):
         max_wire_bytes_per_step: Of one silo, if every row had ``max_tokens`` tokens.
         total_steps: Optimiser steps of the trunk.
         workers: Online workers whose free memory is enough.
+        placements: Every online worker, with what it lacks, or where the trunk's layers would lie.
     """
 
     model: str
@@ -157,3 +192,4 @@ class PlanAnswer(Answer):
     total_steps: int
     roles: list[RolePlan]
     workers: list[str]
+    placements: list[WorkerPlan]

@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 from backend.artifacts.service import Blob
 from backend.audit import Actor, record
 from backend.db.base import MAX_TEXT, MAX_WORD, storable
-from backend.db.models import Approval, Artifact, Desired, Job, JobSilo, JobState, Silo
+from backend.db.models import Approval, Desired, Job, JobState, Silo
 from backend.events import EventKind, emit
 from backend.jobs.errors import JobOverError, NoLeaseError, WrongStateError
+from backend.jobs.lost_silos import LOST
 from backend.jobs.moves import Why, move
-from backend.jobs.repository import find_lease, find_part, jobs_of_silo, worker_of
+from backend.jobs.repository import SiloTask, find_lease, find_part, jobs_of_silo, worker_of
 from backend.jobs.state import ENDED, HOSTED
 from backend.settings import Settings
 from splitlearn.control_plane.schemas import (
@@ -41,7 +42,7 @@ class Part:
 
 def jobs_for(session: Session, settings: Settings, silo_id: uuid.UUID) -> tuple[SiloJob, ...]:
     """Return the jobs that want something of a silo."""
-    return tuple(_describe(session, settings, job, part) for job, part in jobs_of_silo(session, silo_id))
+    return tuple(_describe(settings, task) for task in jobs_of_silo(session, silo_id))
 
 
 def approve(session: Session, part: Part, body: ApprovalBody, *, now: datetime) -> None:
@@ -81,12 +82,14 @@ def attach(session: Session, settings: Settings, part: Part, attempt: str, *, no
     begin again with all silos, from the last common round.
 
     Raises:
-        JobOverError: It has ended.
+        JobOverError: It has ended, or goes on without this silo.
         NoLeaseError: No worker hosts the trunk.
     """
     job, row = find_part(session, part.job_id, part.silo_id)
     if job.state in ENDED:
         raise JobOverError(f"the job is {job.state.value}")
+    if row.finish_outcome == LOST:
+        raise JobOverError(f"this silo's part is over: {row.finish_message}")
     lease = find_lease(session, job.id)
     if lease is None or lease.released_at is not None or job.state not in HOSTED:
         raise NoLeaseError(f"the job is {job.state.value}: no worker hosts the trunk")
@@ -110,11 +113,13 @@ def finish(session: Session, part: Part, body: FinishBody, *, now: datetime) -> 
     """Take a silo's word that it is through; the first one counts.
 
     Raises:
-        WrongStateError: The trunk is not trained to its end.
+        WrongStateError: The trunk is not trained to its end, or another attempt has joined since.
     """
     job, row = find_part(session, part.job_id, part.silo_id)
     if row.finished_at is not None or job.state in ENDED:
         return
+    if body.attempt is not None and body.attempt != row.attempt:
+        raise WrongStateError(f"attempt {body.attempt} of {part.silo!r} is over; a newer one speaks for it")
     if body.outcome == "completed" and job.state is not JobState.FINISHING:
         raise WrongStateError(f"the job is {job.state.value}; a silo has its result when it is finishing")
     row.finish_outcome, row.finished_at = body.outcome, now
@@ -132,26 +137,25 @@ def finish(session: Session, part: Part, body: FinishBody, *, now: datetime) -> 
         move(session, job, JobState.FAILED, why, now=now)
 
 
-def _describe(session: Session, settings: Settings, job: Job, part: JobSilo) -> SiloJob:
-    lease = find_lease(session, job.id)
+def _describe(settings: Settings, task: SiloTask) -> SiloJob:
+    job, lease, result = task.job, task.lease, task.result
     is_hosted = lease is not None and lease.released_at is None and job.state in HOSTED
-    result = session.get(Artifact, job.result_id) if job.result_id else None
     return SiloJob(
         id=str(job.id),
         name=job.name,
         state=job.state.value,
         desired=DesiredState(job.desired.value),
-        approval=part.approval.value,
+        approval=task.part.approval.value,
         spec=base64.b64encode(job.spec_bytes).decode(),
         signature=base64.b64encode(job.spec_signature).decode(),
         max_resume_round=job.max_resume_round,
         lease=SiloLease(
             replica=lease.replica,
             epoch=lease.epoch,
-            worker=worker_of(session, lease).name,
+            worker=task.worker,
             gateway_url=settings.gateway_urls[0],
         )
-        if is_hosted and lease is not None
+        if is_hosted and lease is not None and task.worker is not None
         else None,
         result=BlobRef(digest=result.digest.hex(), num_bytes=result.num_bytes) if result else None,
         correlation_id=job.correlation_id,

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from backend.db.absence import log_failed_look
 from backend.jobs.repository import silo_fingerprints
 from backend.server import Server
 
@@ -76,17 +77,18 @@ class SiloWatch:
 
     async def _look(self, known: Mapping[uuid.UUID, object]) -> Mapping[uuid.UUID, object]:
         try:
-            found = await asyncio.to_thread(self._read)
-        except Exception:  # noqa: BLE001 - a database that is away for a moment must not end all later looks
-            _log.exception("look_failed")
+            found = await asyncio.to_thread(self._read, list(self._waiting))
+        except Exception as error:  # noqa: BLE001 - one failed look must not end all later ones
+            log_failed_look(_log, "look_failed", error)
             return known
-        # Who is not known began to wait since the last look, or has no jobs and had none.
-        self._wake([silo for silo in self._waiting if known.get(silo, self) != found.get(silo)])
-        return {silo: found.get(silo) for silo in self._waiting}
+        # Who began to wait during this look is not found, and is looked at next. Who is not known never
+        # waited before. What is known of who waits again is older than its own look: a change since shows.
+        self._wake([silo for silo in self._waiting if silo in found and known.get(silo) != found[silo]])
+        return {**known, **found}
 
-    def _read(self) -> Mapping[uuid.UUID, object]:
+    def _read(self, silos: list[uuid.UUID]) -> Mapping[uuid.UUID, object]:
         with self._world().database.read() as session:
-            return silo_fingerprints(session)
+            return silo_fingerprints(session, silos)
 
     def _wake(self, silos: list[uuid.UUID]) -> None:
         for silo in silos:

@@ -40,6 +40,8 @@ def show_detail(session: Session, job: Job) -> JobDetailAnswer:
         silos=[_show_silo(part, silo) for part, silo in silos_of(session, job.id)],
         rounds_committed=last_committed(session, job.id),
         lease=_lease(session, job),
+        metrics_kept=job.metrics_kept,
+        logs_kept=job.logs_kept,
     )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from backend.audit import Actor, record
 from backend.db.models import Approval, Desired, Job, JobState, PartyStatus, Silo
 from backend.jobs.errors import JobOverError, NotRepeatableError, WrongStateError
+from backend.jobs.lost_silos import LOST
 from backend.jobs.moves import Why, move
 from backend.jobs.repository import silos_of
 from backend.jobs.rounds import abandon_after, kept_rounds
@@ -84,7 +85,10 @@ def retry(session: Session, job: Job, actor: Actor, *, round_number: int | None,
     _refuse_missing(job, [silo for _, silo in parts])
     _go_back(session, job, round_number, now=now)
     for part, _ in parts:
+        if part.finish_outcome == LOST:
+            continue  # its blocks are those of an earlier round
         part.finish_outcome, part.finished_at, part.finish_code, part.finish_message = None, None, "", ""
+        part.attempt = None  # its word may be on its way still, and is not about what comes now
     job.desired, job.result_id = Desired.RUN, None
     where = "the newest round" if round_number is None else f"round {round_number}"
     what = f"asked to go on after {where}"

@@ -48,9 +48,9 @@ def send_metrics(server: ServerDep, watch: WatchDep, caller: Party, body: Metric
             raise UnknownJobError(f"{caller.name!r} has no part in a job {body.job}")
         party = f"{caller.kind.value}:{caller.name}"
         now = server.now()
-        service.keep(session, job_id, party, body.metrics, now=now)
+        new = service.keep(session, job_id, party, body.metrics, now=now)
         wires = steps.split(session, job_id, caller, body.metrics, now=now)
-    steps.count(watch, caller, body.metrics)
+    steps.count(watch, caller, new)
     for seconds in wires:
         watch.step_parts.labels("wire").observe(seconds)
 

@@ -14,10 +14,13 @@ from splitlearn.control_plane.schemas import MetricPoint
 
 def keep(
     session: Session, job_id: uuid.UUID, party: str, points: Sequence[MetricPoint], *, now: datetime
-) -> None:
+) -> list[MetricPoint]:
     """Keep a batch; of two with the same key the later one counts. What is known already changes nothing.
 
     The job's row stays locked until the transaction ends, so that numbers become visible in order.
+
+    Returns:
+        The points of which nothing was known: not those that were sent again, with whatever value.
     """
     latest = {(point.name, point.round, point.step): point for point in points}
     raised = (
@@ -44,14 +47,17 @@ def keep(
     assert isinstance(table, Table)
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
     insert = dialect.insert(table)
-    replaced = {name: insert.excluded[name] for name in ("value", "number", "received_at")}
-    keys = [column.name for column in table.primary_key]
-    session.execute(
-        insert.on_conflict_do_update(
-            index_elements=keys, set_=replaced, where=table.c.value != insert.excluded.value
-        ),
-        rows,
-    )
+    added = insert.on_conflict_do_nothing().returning(table.c.name, table.c.round, table.c.step)
+    new = {(row.name, row.round, row.step) for row in session.execute(added, rows)}
+    known = [row for row in rows if (row["name"], row["round"], row["step"]) not in new]
+    if known:
+        replaced = {name: insert.excluded[name] for name in ("value", "number", "received_at")}
+        keys = [column.name for column in table.primary_key]
+        changes = table.c.value != insert.excluded.value
+        session.execute(
+            insert.on_conflict_do_update(index_elements=keys, set_=replaced, where=changes), known
+        )
+    return [point for key, point in latest.items() if key in new]
 
 
 def find(

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job, Model, ModelState, Project
+from backend.db.models import Job, JobState, Model, ModelState, Project
 from backend.jobs.state import ENDED
 from backend.models.errors import UnknownModelError
+
+_GOES_ON = frozenset(JobState) - ENDED
+"""Named, not excluded: an index finds these few."""
 
 
 def models_of(
@@ -77,7 +80,7 @@ def lock_with_jobs(session: Session, model: Model) -> None:
 
 def is_in_use(session: Session, model_id: uuid.UUID) -> bool:
     """Whether a job that has not ended needs a model."""
-    query = select(Job.id).where(Job.model_id == model_id, Job.state.not_in(ENDED)).limit(1)
+    query = select(Job.id).where(Job.model_id == model_id, Job.state.in_(_GOES_ON)).limit(1)
     return session.scalar(query) is not None
 
 

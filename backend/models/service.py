@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from backend.artifacts.service import Blob, attach
@@ -91,8 +91,7 @@ def remove(session: Session, model: Model, actor: Actor, *, now: datetime) -> No
         select(Artifact).where(Artifact.project_id == model.project_id, Artifact.name.in_(names))
     ).all():
         artifact.expires_at = now
-    for job in session.scalars(select(Job).where(Job.model_id == model.id)).all():
-        job.model_id = None
+    session.execute(update(Job).where(Job.model_id == model.id).values(model_id=None))
     record(session, actor, at=now, action="remove_model", subject_kind="model", subject_name=model.name)
     session.delete(model)
 

@@ -5,11 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, status
 
 from backend.auth.callers import Admin, Reader
+from backend.auth.errors import FactorMissingError
+from backend.auth.second_factor import demand
 from backend.db.models import Organization
 from backend.errors import SIGNED_IN, NotFoundError, documented
 from backend.organizations import members, service
 from backend.organizations.repository import project_members, projects_of
 from backend.organizations.schemas import (
+    ChangeOrganizationBody,
     CreateProjectBody,
     OrganizationAnswer,
     ProjectAnswer,
@@ -28,6 +31,14 @@ def show_organization(server: ServerDep, caller: Reader) -> OrganizationAnswer:
     """Show your organisation."""
     with server.database.read() as session:
         return OrganizationAnswer.model_validate(session.get_one(Organization, caller.organization_id))
+
+
+@router.patch("/organization", responses=documented(*SIGNED_IN, FactorMissingError))
+def change_organization(server: ServerDep, caller: Admin, body: ChangeOrganizationBody) -> OrganizationAnswer:
+    """Say of whom a second factor is demanded; who has none can do nothing before getting one, at once."""
+    with server.database.write() as session:
+        row = demand(session, caller, body.second_factor, now=server.now())
+        return OrganizationAnswer.model_validate(row)
 
 
 @router.get("/projects", responses=documented(*SIGNED_IN))

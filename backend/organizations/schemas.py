@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from backend.db.models import Role
+from backend.db.models import FactorRule, Role
 from backend.schemas import Answer, Body, Name
 
 
@@ -11,6 +11,13 @@ class OrganizationAnswer(Answer):
 
     name: str
     created_at: datetime
+    second_factor: FactorRule
+
+
+class ChangeOrganizationBody(Body):
+    """Of whom the organisation demands a second factor."""
+
+    second_factor: FactorRule
 
 
 class CreateProjectBody(Body):

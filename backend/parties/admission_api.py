@@ -6,7 +6,7 @@ from backend.auth.callers import Party, address_of
 from backend.encoding import from_base64, to_base64
 from backend.errors import EVERYWHERE, SIGNED_IN, documented, refused_as
 from backend.federation.service import federation_of, revocations_of
-from backend.parties import service, sessions
+from backend.parties import rotation, service, sessions
 from backend.parties.errors import (
     CertificateExpiredError,
     FingerprintRefusedError,
@@ -32,6 +32,9 @@ from backend.parties.schemas import (
     LoginAnswer,
     LoginBody,
     NonceAnswer,
+    RotatedBody,
+    RotationAnswer,
+    RotationBody,
     SessionAnswer,
 )
 from backend.server import ServerDep
@@ -60,6 +63,15 @@ _LOGIN = (
     PartyRevokedError,
     CertificateExpiredError,
     IdentityInUseError,
+)
+
+_ROTATION = (
+    *EVERYWHERE,
+    NonceRefusedError,
+    LoginRefusedError,
+    PartyPendingError,
+    PartyRevokedError,
+    CertificateExpiredError,
 )
 
 
@@ -114,9 +126,37 @@ def log_in(server: ServerDep, request: Request, body: LoginBody) -> LoginAnswer:
         address=address_of(request),
     )
     with server.database.write() as session:
-        logged_in = sessions.log_in(session, server.settings, login, now=server.now())
+        logged_in = sessions.log_in(session, server.settings, server.authority, login, now=server.now())
         row = logged_in.session
         return LoginAnswer(token=logged_in.token, expires_at=row.expires_at, epoch=row.epoch)
+
+
+@router.post("/rotation", responses=documented(*_ROTATION, KeyRefusedError))
+def begin_rotation(server: ServerDep, request: Request, body: RotationBody) -> RotationAnswer:
+    """Have a new key certified, signed for by the old one; the old one works until the new one is in use."""
+    with refused_as(KeyRefusedError):
+        public_key = PublicKey(from_base64(body.public_key, field="public_key"))
+    asked = rotation.Asked(
+        public_key,
+        from_base64(body.signature, field="signature"),
+        from_base64(body.new_signature, field="new_signature"),
+    )
+    word = rotation.Word(body.kind, body.name, body.nonce, address_of(request))
+    with server.database.write() as session:
+        party = rotation.begin(session, server.settings, server.authority, word, asked, now=server.now())
+        certificate = party.next_certificate
+    return RotationAnswer(certificate=to_base64(certificate) if certificate else None)
+
+
+@router.post("/rotation/finish", responses=documented(*_ROTATION))
+def finish_rotation(server: ServerDep, request: Request, body: RotatedBody) -> RotationAnswer:
+    """Say that the new key is in use; the old one is refused from now on."""
+    word = rotation.Word(body.kind, body.name, body.nonce, address_of(request))
+    signature = from_base64(body.signature, field="signature")
+    with server.database.write() as session:
+        party = rotation.finish(session, server.settings, server.authority, word, signature, now=server.now())
+        certificate = party.certificate
+    return RotationAnswer(certificate=to_base64(certificate) if certificate else None)
 
 
 @router.post("/session/heartbeat", responses=documented(*SIGNED_IN, SessionEndedError))

@@ -22,6 +22,7 @@ from backend.parties.schemas import (
     PartyAnswer,
     RequestFile,
 )
+from backend.parties.views import show_parties, show_party
 from backend.schemas import Page
 from backend.server import Server, ServerDep
 
@@ -99,7 +100,7 @@ def _add_parties(router: APIRouter, kind: PartyKind) -> None:
             rows = parties_of(
                 session, kind, caller.organization_id, status=status, after=after, limit=limit + 1
             )
-            items = [PartyAnswer.model_validate(row) for row in rows[:limit]]
+            items = show_parties(session, rows[:limit], now=server.now())
         return Page(items=items, next=items[-1].name if len(rows) > limit else None)
 
     @router.get("/{name}", name=f"show_{word}", responses=documented(*SIGNED_IN, NotFoundError))
@@ -107,14 +108,14 @@ def _add_parties(router: APIRouter, kind: PartyKind) -> None:
         """Show one of them."""
         with server.database.read() as session:
             row = find_party_in(session, kind, name, caller.organization_id)
-            return PartyAnswer.model_validate(_found(row, kind, name))
+            return show_party(session, _found(row, kind, name), now=server.now())
 
     @router.post("/{name}/revoke", name=f"revoke_{word}", responses=documented(*SIGNED_IN, NotFoundError))
     def revoke(server: ServerDep, caller: Admin, name: PathName) -> PartyAnswer:
         """Revoke one at once: its sessions end. With an offline root, also sign the revocation there."""
         with server.database.write() as session:
             row = service.revoke(session, server.authority, _scope(server, kind, caller), name)
-            return PartyAnswer.model_validate(row)
+            return show_party(session, row, now=server.now())
 
 
 def _add_requests(router: APIRouter, kind: PartyKind) -> None:
@@ -129,11 +130,12 @@ def _add_requests(router: APIRouter, kind: PartyKind) -> None:
         """Show the request file that the offline root signs."""
         with server.database.read() as session:
             row = _found(find_party_in(session, kind, name, caller.organization_id), kind, name)
-            if row.status is not PartyStatus.PENDING:
+            key = service.waiting_key(row)
+            if key is None:
                 raise NotFoundError(
                     f"{word} {name!r} does not wait for a certificate: it is {row.status.value}"
                 )
-            return RequestFile(kind=kind, name=name, public_key=to_base64(row.public_key))
+            return RequestFile(kind=kind, name=name, public_key=to_base64(key))
 
     @router.put(
         "/{name}/certificate",
@@ -147,7 +149,7 @@ def _add_requests(router: APIRouter, kind: PartyKind) -> None:
         data = from_base64(body.certificate, field="certificate")
         with server.database.write() as session:
             row = service.install_certificate(session, _scope(server, kind, caller), name, data)
-            return PartyAnswer.model_validate(row)
+            return show_party(session, row, now=server.now())
 
 
 def _scope(server: Server, kind: PartyKind, caller: UserCaller) -> service.Scope:

@@ -12,7 +12,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from backend.db.models import UsedNonce
@@ -53,7 +53,9 @@ def spend_nonce(session: Session, nonce: str, *, now: datetime, life_seconds: in
     Raises:
         NonceRefusedError: It was used before.
     """
-    session.execute(delete(UsedNonce).where(UsedNonce.expires_at < now))
+    # What another transaction is forgetting is left to it: two that wait for each other are a deadlock.
+    expired = select(UsedNonce.digest).where(UsedNonce.expires_at < now).with_for_update(skip_locked=True)
+    session.execute(delete(UsedNonce).where(UsedNonce.digest.in_(expired)))
     digest = hashlib.sha256(nonce.encode()).digest()
     expires_at = now + timedelta(seconds=life_seconds + 1)
     if not insert_unless_there(session, UsedNonce, digest=digest, expires_at=expires_at):

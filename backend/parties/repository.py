@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from backend.db.models import Invitation, Party, PartyKind, PartySession, PartyStatus, Silo, Worker
+from backend.db.models import Invitation, Lease, Party, PartyKind, PartySession, PartyStatus, Silo, Worker
 from backend.paging import Cursor, is_behind
 from backend.settings import Settings
 
@@ -101,11 +101,27 @@ def newest_open_session(session: Session, kind: PartyKind, party_id: uuid.UUID) 
 def online_workers(
     session: Session, settings: Settings, organization_id: uuid.UUID, *, now: datetime
 ) -> Sequence[Worker]:
-    """Return an organisation's workers whose process lives and has told what it can do, by name."""
+    """Return an organisation's workers whose process lives and has told what it can do, by name.
+
+    One that lost a lease by its silence is none of them until it is heard of again: it would be given the
+    same job anew, and be waited for once more.
+    """
     heard = now - timedelta(seconds=settings.party_silence_seconds)
+    fell_silent = (
+        select(Lease.job_id)
+        .where(
+            Lease.worker_id == Worker.id,
+            Lease.worker_epoch == Worker.epoch,
+            Lease.released_at > Lease.expires_at,
+            Lease.released_at > PartySession.last_seen_at,
+        )
+        .correlate(Worker, PartySession)  # both are outside, at different depths
+        .exists()
+    )
     is_alive = (
         select(PartySession.id)
         .where(
+            ~fell_silent,
             PartySession.worker_id == Worker.id,
             PartySession.closed_at.is_(None),
             PartySession.expires_at > now,

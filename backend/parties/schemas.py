@@ -50,21 +50,50 @@ class CreatedInvitationAnswer(InvitationAnswer):
     fingerprint: str
 
 
+class DeviceAnswer(Answer):
+    """A worker's device, as it was when the worker told of it."""
+
+    id: str = ""
+    kind: str
+    name: str
+    total_memory_bytes: int
+    free_memory_bytes: int
+
+
 class PartyAnswer(Answer):
     """A silo or worker.
 
     Attributes:
         serial: Of its certificate, in decimal.
+        certificate_until: When it ends; 48 hours later the party is refused.
+        certificate_ends_soon: Whether that is less than 30 days away: time for the party to rotate its key.
+        is_rotating: Whether a new key is certified, or waits for that, and is not in use yet.
+        revocation: ``signed`` once it is on the root's list, until then ``pending_signature``; None if valid.
         epoch: Raised whenever another process takes over.
+        drained_at: Since when an admin keeps this worker from further rounds; None: it takes them.
+        devices: What this worker computes on, as it told last; memory in bytes.
     """
 
     name: str
     status: PartyStatus
     serial: str | None
+    certificate_until: datetime | None
+    certificate_ends_soon: bool
+    is_rotating: bool
+    revocation: Literal["pending_signature", "signed"] | None
     epoch: int
     enrolled_at: datetime
     revoked_at: datetime | None
     last_seen_at: datetime | None
+    drained_at: datetime | None = None
+    devices: list[DeviceAnswer] = Field(default_factory=list)
+
+
+class DrainAnswer(Answer):
+    """Whether a worker takes rounds: since when it does not, or None."""
+
+    name: str
+    drained_at: datetime | None
 
 
 class RequestFile(Answer):
@@ -136,6 +165,46 @@ class LoginBody(Body):
     boot_id: BootId
     previous_boot_id: BootId | None = None
     signature: Signature
+
+
+class RotationBody(Body):
+    """A new key for a party.
+
+    Attributes:
+        public_key: The new key, 32 bytes.
+        signature: The old key's, in context ``trunkline/key-rotation/v1``, over the rotation statement.
+        new_signature: The new key's, over the same.
+    """
+
+    kind: PartyKind
+    name: Name
+    nonce: str = Field(min_length=1, max_length=128)
+    public_key: Key
+    signature: Signature
+    new_signature: Signature
+
+
+class RotatedBody(Body):
+    """A party's word that its new key is in use.
+
+    Attributes:
+        signature: The new key's, in context ``trunkline/key-rotated/v1``.
+    """
+
+    kind: PartyKind
+    name: Name
+    nonce: str = Field(min_length=1, max_length=128)
+    signature: Signature
+
+
+class RotationAnswer(Answer):
+    """Where the rotation stands.
+
+    Attributes:
+        certificate: The new key's; None while it waits for a person with the offline root.
+    """
+
+    certificate: Base64 | None
 
 
 class LoginAnswer(Answer):

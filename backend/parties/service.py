@@ -10,10 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.audit import Actor, record
-from backend.db.models import Invitation, Outcome, Party, PartyKind, PartyStatus
+from backend.db.models import Invitation, Outcome, Party, PartyKind, PartyStatus, Worker
 from backend.errors import NotFoundError, RecordedError
 from backend.federation.authority import Authority
-from backend.federation.service import federation_of, revoke_serial, trust_of
+from backend.federation.revoking import Holder, revoke_serial
+from backend.federation.service import federation_of, trust_of
 from backend.parties.errors import (
     CertificateRefusedError,
     InvitationExpiredError,
@@ -33,6 +34,7 @@ from backend.parties.repository import (
     find_party,
     find_party_in,
 )
+from backend.parties.rotation import forget_next
 from backend.settings import Settings
 from splitlearn.errors import IdentityError
 from splitlearn.identity import (
@@ -161,7 +163,7 @@ def install_certificate(session: Session, scope: Scope, name: str, data: bytes) 
         CertificateRefusedError: Not the root's, or for another key, name or kind.
     """
     party = find_party_in(session, scope.kind, name, scope.organization_id, lock=True)
-    if party is None or party.status is not PartyStatus.PENDING:
+    if party is None or waiting_key(party) is None:
         raise NotFoundError(f"no {scope.kind.value} {name!r} waits for a certificate")
     try:
         certificate = Certificate.from_bytes(data)
@@ -169,11 +171,22 @@ def install_certificate(session: Session, scope: Scope, name: str, data: bytes) 
         trust_of(federation_of(session)).verify(certificate, kind=kind, name=name, now=scope.now)
     except IdentityError as error:
         raise CertificateRefusedError(error.message) from error
-    if certificate.public_key.raw != party.public_key:
+    if certificate.public_key.raw != waiting_key(party):
         raise CertificateRefusedError(f"the certificate is for another key than the one of {name!r}")
-    _give(party, certificate)
+    if party.status is PartyStatus.PENDING:
+        _give(party, certificate)
+    else:
+        party.next_certificate = certificate.to_bytes()
     _record(session, scope, action="install_certificate", name=name, serial=str(certificate.serial))
     return party
+
+
+def waiting_key(party: Party) -> bytes | None:
+    """Return the key that waits for the root: a new party's, or one that is to follow; None if none does."""
+    if party.status is PartyStatus.PENDING:
+        return party.public_key
+    is_waiting = party.status is PartyStatus.ENROLLED and party.next_certificate is None
+    return party.next_public_key if is_waiting else None
 
 
 def revoke(session: Session, authority: Authority, scope: Scope, name: str) -> Party:
@@ -186,8 +199,45 @@ def revoke(session: Session, authority: Authority, scope: Scope, name: str) -> P
     if party is None or party.status is PartyStatus.REVOKED:
         raise NotFoundError(f"no {scope.kind.value} {name!r} that could be revoked")
     closed = _mark_revoked(session, scope.kind, party, now=scope.now)
-    listed = party.serial is not None and revoke_serial(session, authority, int(party.serial), now=scope.now)
+    forget_next(session, authority, scope.kind, party, now=scope.now)
+    holder = Holder(scope.kind.value, name, scope.organization_id)
+    listed = party.serial is not None and revoke_serial(
+        session, authority, int(party.serial), holder, now=scope.now
+    )
     _record(session, scope, action="revoke", name=name, closed_sessions=closed, on_revocation_list=listed)
+    return party
+
+
+def drain(session: Session, scope: Scope, name: str) -> Worker:
+    """Keep a worker from further rounds; saying it again changes nothing.
+
+    Raises:
+        NotFoundError: The organisation has no such worker, or it is revoked.
+    """
+    worker = _worker(session, scope, name)
+    if worker.drained_at is None:
+        worker.drained_at = scope.now
+        _record(session, scope, action="drain", name=name)
+    return worker
+
+
+def undrain(session: Session, scope: Scope, name: str) -> Worker:
+    """Let a worker take rounds again; saying it again changes nothing.
+
+    Raises:
+        NotFoundError: The organisation has no such worker, or it is revoked.
+    """
+    worker = _worker(session, scope, name)
+    if worker.drained_at is not None:
+        worker.drained_at = None
+        _record(session, scope, action="undrain", name=name)
+    return worker
+
+
+def _worker(session: Session, scope: Scope, name: str) -> Worker:
+    party = find_party_in(session, PartyKind.WORKER, name, scope.organization_id, lock=True)
+    if not isinstance(party, Worker) or party.status is PartyStatus.REVOKED:
+        raise NotFoundError(f"your organisation has no worker {name!r} that could be drained")
     return party
 
 
@@ -281,6 +331,7 @@ def _renew(party: Party, public_key: PublicKey, *, now: datetime) -> None:
     party.public_key = public_key.raw
     party.status = PartyStatus.PENDING
     party.certificate = party.serial = party.boot_id = party.revoked_at = None
+    party.next_public_key = party.next_certificate = None
     party.enrolled_at = now
 
 

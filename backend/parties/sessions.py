@@ -9,17 +9,11 @@ from sqlalchemy.orm import Session
 
 from backend.audit import Actor, record
 from backend.auth.tokens import TokenPrefix, new_token, token_digest
-from backend.db.models import Federation, Outcome, Party, PartyKind, PartySession, PartyStatus
+from backend.db.models import Outcome, Party, PartyKind, PartySession, PartyStatus
 from backend.errors import NotSignedInError
-from backend.federation.service import federation_of, trust_of
-from backend.parties.errors import (
-    CertificateExpiredError,
-    IdentityInUseError,
-    LoginRefusedError,
-    PartyPendingError,
-    PartyRevokedError,
-    SessionEndedError,
-)
+from backend.federation.authority import Authority
+from backend.federation.service import federation_of
+from backend.parties.errors import IdentityInUseError, LoginRefusedError, SessionEndedError
 from backend.parties.nonces import check_nonce, spend_nonce
 from backend.parties.repository import (
     TABLES,
@@ -28,12 +22,12 @@ from backend.parties.repository import (
     newest_open_session,
     sessions_of,
 )
+from backend.parties.rotation import Word, complete
+from backend.parties.standing import check_status, refused_from
 from backend.parties.takeover import Entry, decide
 from backend.settings import Settings
-from splitlearn.errors import IdentityError
 from splitlearn.identity import (
     LOGIN_CONTEXTS,
-    Certificate,
     CertificateKind,
     PublicKey,
     SignatureError,
@@ -80,8 +74,10 @@ class FoundSession:
     kind: PartyKind
 
 
-def log_in(session: Session, settings: Settings, login: Login, *, now: datetime) -> LoggedIn:
-    """Check a log-in and open a session.
+def log_in(
+    session: Session, settings: Settings, authority: Authority, login: Login, *, now: datetime
+) -> LoggedIn:
+    """Check a log-in and open a session; one with a key that was to follow ends the rotation.
 
     Raises:
         NonceRefusedError: Not ours, too old, or used.
@@ -94,10 +90,14 @@ def log_in(session: Session, settings: Settings, login: Login, *, now: datetime)
     audience = settings.audience
     check_nonce(login.nonce, federation.nonce_key, audience=audience, now=now, life_seconds=life)
     party = find_party(session, login.kind, login.name, lock=True)
-    if party is None or not _signed_by(party, login, audience=audience):
+    key = party and _key_of(party, login, audience=audience)
+    if party is None or key is None:
         raise LoginRefusedError(f"no {login.kind.value} {login.name!r} with this key is enrolled")
     spend_nonce(session, login.nonce, now=now, life_seconds=life)
-    _check_status(party, federation, login.kind, now=now)
+    check_status(party, federation, login.kind, now=now)
+    if key == party.next_public_key:
+        word = Word(login.kind, login.name, login.nonce, login.address)
+        complete(session, authority, word, party, now=now)
     entry = _enter(session, settings, party, login, now=now)
     return _open(session, settings, party, login, entry, now=now)
 
@@ -141,7 +141,7 @@ def heartbeat(session: Session, session_id: uuid.UUID, *, now: datetime) -> Part
     row = session.get_one(PartySession, session_id, with_for_update=True)
     if row.closed_at is not None:
         raise SessionEndedError(f"the session was closed: {row.closed_reason}")
-    row.last_seen_at = now
+    row.last_seen_at = max(row.last_seen_at, now)  # one that was held up says nothing of later
     kind = PartyKind.SILO if row.silo_id is not None else PartyKind.WORKER
     session.get_one(TABLES[kind], row.silo_id or row.worker_id).last_seen_at = now
     return row
@@ -154,7 +154,8 @@ def log_out(session: Session, session_id: uuid.UUID, *, now: datetime) -> None:
         row.closed_at, row.closed_reason = now, "logged out"
 
 
-def _signed_by(party: Party, login: Login, *, audience: str) -> bool:
+def _key_of(party: Party, login: Login, *, audience: str) -> bytes | None:
+    """Return with which of its certified keys a party signed; None if with none."""
     kind = CertificateKind(login.kind.value)
     statement = login_statement(
         audience=audience,
@@ -164,23 +165,14 @@ def _signed_by(party: Party, login: Login, *, audience: str) -> bool:
         boot_id=login.boot_id,
         previous_boot_id=login.previous_boot_id,
     )
-    try:
-        PublicKey(party.public_key).verify(LOGIN_CONTEXTS[kind], statement, login.signature)
-    except SignatureError:
-        return False
-    return True
-
-
-def _check_status(party: Party, federation: Federation, kind: PartyKind, *, now: datetime) -> None:
-    if party.status is PartyStatus.REVOKED:
-        raise PartyRevokedError(f"{kind.value} {party.name!r} was revoked at {party.revoked_at}")
-    if party.status is PartyStatus.PENDING or party.certificate is None:
-        raise PartyPendingError(f"{kind.value} {party.name!r} waits for its certificate")
-    certificate = Certificate.from_bytes(party.certificate)
-    try:
-        trust_of(federation).verify(certificate, kind=CertificateKind(kind.value), name=party.name, now=now)
-    except IdentityError as error:
-        raise CertificateExpiredError(error.message) from error
+    following = party.next_public_key if party.next_certificate is not None else None
+    for key in filter(None, (party.public_key, following)):
+        try:
+            PublicKey(key).verify(LOGIN_CONTEXTS[kind], statement, login.signature)
+        except SignatureError:
+            continue
+        return key
+    return None
 
 
 def _enter(session: Session, settings: Settings, party: Party, login: Login, *, now: datetime) -> Entry:
@@ -222,11 +214,18 @@ def _open(
         boot_id=login.boot_id,
         epoch=party.epoch,
         created_at=now,
-        expires_at=now + timedelta(seconds=settings.party_session_seconds),
+        expires_at=_session_end(settings, party, now=now),
         last_seen_at=now,
     )
     session.add(row)
     return LoggedIn(token, row)
+
+
+def _session_end(settings: Settings, party: Party, *, now: datetime) -> datetime:
+    """Return until when a session lives: no longer than the certificate is accepted."""
+    ends = now + timedelta(seconds=settings.party_session_seconds)
+    refused = refused_from(party)
+    return ends if refused is None else min(ends, refused)
 
 
 def _record(session: Session, party: Party, login: Login, entry: Entry, *, now: datetime) -> None:

@@ -50,7 +50,7 @@ def ask_standings(
         raise NotSignedInError("the gateway's token is missing, or not TRUNKLINE_STANDINGS_TOKEN")
     url, now = body.gateway, server.now()
     with server.database.read() as session:
-        answer = StandingsAnswer(standings=service.standings(session, body.seats))
+        answer = StandingsAnswer(standings=service.standings(session, body.seats, now=now), now=now)
         is_due = url is not None and is_sign_due(session, server.settings, url, now=now)
     if is_due and url is not None:
         with server.database.write(quietly=True) as session:

@@ -8,13 +8,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.auth.callers import PartyCaller
-from backend.db.models import Job, JobSilo, Lease, Party, PartyKind, PartyStatus, Silo, Worker
+from backend.db.models import Job, JobSilo, Lease, Party, PartyKind, Silo, Worker
 from backend.federation.service import federation_of
 from backend.federation.signer import ticket_key
 from backend.gateway import Conversation, Role, SeatDocument, StandingDocument, issue_ticket
 from backend.jobs.errors import LeaseLostError, UnknownJobError
 from backend.jobs.state import ENDED, HOSTED
 from backend.parties.repository import find_party
+from backend.parties.standing import is_out
 from backend.settings import Settings
 from backend.tickets.meetings import arrange, find_gateway
 from splitlearn.control_plane.schemas import TicketAnswer, TicketBody
@@ -65,6 +66,7 @@ def give_ticket(
         now=now,
         seconds=settings.ticket_seconds,
         key=ticket_key(federation_of(session)),
+        correlation_id=job.correlation_id,
     )
     return TicketAnswer(ticket=ticket, gateway_url=gateway_url, valid_seconds=float(settings.ticket_seconds))
 
@@ -73,13 +75,13 @@ def _is_own_side(caller: PartyCaller, silo: Silo, lease: Lease) -> bool:
     return caller.party_id == (silo.id if caller.kind is PartyKind.SILO else lease.worker_id)
 
 
-def standings(session: Session, seats: Sequence[SeatDocument]) -> list[StandingDocument]:
+def standings(session: Session, seats: Sequence[SeatDocument], *, now: datetime) -> list[StandingDocument]:
     """Tell the current epoch of each seat; one whose job is unknown keeps its standing."""
-    found = (_standing(session, seat) for seat in seats)
+    found = (_standing(session, seat, now=now) for seat in seats)
     return [standing for standing in found if standing is not None]
 
 
-def _standing(session: Session, seat: SeatDocument) -> StandingDocument | None:
+def _standing(session: Session, seat: SeatDocument, *, now: datetime) -> StandingDocument | None:
     try:
         job_id = uuid.UUID(seat.job)
     except ValueError:
@@ -88,16 +90,14 @@ def _standing(session: Session, seat: SeatDocument) -> StandingDocument | None:
     if job is None or lease is None:
         return None
     party = find_party(session, PartyKind(seat.role), seat.party)
-    revoked = job.state in ENDED or _is_out(party) or not _has_seat(lease, party)
-    return StandingDocument(**seat.model_dump(), epoch=lease.epoch, revoked=revoked)
+    revoked = job.state in ENDED or is_out(party, now=now) or not _has_seat(lease, party)
+    # A lease that was given back ends its epoch, also where the next one waits for a worker.
+    epoch = lease.epoch if lease.released_at is None else lease.epoch + 1
+    return StandingDocument(**seat.model_dump(), epoch=epoch, revoked=revoked)
 
 
 def _has_seat(lease: Lease, party: Party | None) -> bool:
     return not isinstance(party, Worker) or party.id == lease.worker_id
-
-
-def _is_out(party: Party | None) -> bool:
-    return party is None or party.status is not PartyStatus.ENROLLED
 
 
 def _silo_in(session: Session, job_id: uuid.UUID, name: str) -> Silo | None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, status
 from backend.audit import record
 from backend.auth.callers import Admin, Reader
 from backend.auth.passwords import generate_password
+from backend.auth.second_factor import reset
 from backend.auth.service import set_password
 from backend.db.models import Membership, User
 from backend.errors import SIGNED_IN, NotFoundError, UnavailableError, documented
@@ -35,12 +36,12 @@ def list_users(
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    responses=documented(*SIGNED_IN, service.UserNameTakenError, UnavailableError),
+    responses=documented(*SIGNED_IN, service.UserNameTakenError, service.EmailTakenError, UnavailableError),
 )
 def create_user(server: ServerDep, caller: Admin, body: CreateUserBody) -> PasswordAnswer:
     """Make a user; its password is shown this once."""
     password = generate_password()
-    new = service.NewUser(body.name, server.passwords.hash(password))
+    new = service.NewUser(body.name, server.passwords.hash(password), email=body.email)
     with server.database.write() as session:
         service.create_user(
             session,
@@ -53,9 +54,12 @@ def create_user(server: ServerDep, caller: Admin, body: CreateUserBody) -> Passw
     return PasswordAnswer(name=body.name, password=password)
 
 
-@router.patch("/{name}", responses=documented(*SIGNED_IN, NotFoundError, service.LastAdminError))
+@router.patch(
+    "/{name}",
+    responses=documented(*SIGNED_IN, NotFoundError, service.LastAdminError, service.EmailTakenError),
+)
 def change_user(server: ServerDep, caller: Admin, name: PathName, body: ChangeUserBody) -> UserAnswer:
-    """Change a user's role, disable it, or enable it again."""
+    """Change a user's role or address, disable it, or enable it again."""
     with server.database.write() as session:
         user, membership = service.change_user(
             session,
@@ -87,10 +91,23 @@ def reset_password(server: ServerDep, caller: Admin, name: PathName) -> Password
     return PasswordAnswer(name=name, password=password)
 
 
+@router.delete(
+    "/{name}/second-factor",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=documented(*SIGNED_IN, NotFoundError),
+)
+def reset_second_factor(server: ServerDep, caller: Admin, name: PathName) -> None:
+    """Take away the second factor of a user who lost it; the user's sign-ins and tokens end."""
+    with server.database.write() as session:
+        user, _ = service.member(session, caller.organization_id, name)
+        reset(session, user, actor=caller.actor, now=server.now())
+
+
 def _answer(user: User, membership: Membership) -> UserAnswer:
     return UserAnswer(
         name=user.name,
         role=membership.role,
+        email=user.email,
         created_at=user.created_at,
         disabled_at=user.disabled_at,
     )

@@ -34,6 +34,11 @@ def find_member(session: Session, organization_id: uuid.UUID, name: str) -> tupl
     return None if row is None else (row[0], row[1])
 
 
+def find_user_by_email(session: Session, email: str) -> User | None:
+    """Return the user of this e-mail address, in small letters."""
+    return session.scalars(select(User).where(User.email == email)).one_or_none()
+
+
 def lock_admins(session: Session, organization_id: uuid.UUID) -> int:
     """Return how many admins can sign in; their memberships stay locked until the transaction ends."""
     query = (

@@ -1,9 +1,19 @@
 """Users in the API."""
 
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from backend.db.models import Role
+from backend.db.models.user import MAX_EMAIL
 from backend.schemas import Answer, Body, Name
+
+Email = Annotated[
+    str,
+    AfterValidator(str.lower),
+    Field(min_length=3, max_length=MAX_EMAIL, pattern=r"^[!-?A-~]+@[A-Za-z0-9.-]+$"),
+]
 
 
 class CreateUserBody(Body):
@@ -11,6 +21,7 @@ class CreateUserBody(Body):
 
     name: Name
     role: Role
+    email: Email | None = None
 
 
 class ChangeUserBody(Body):
@@ -18,6 +29,7 @@ class ChangeUserBody(Body):
 
     role: Role | None = None
     disabled: bool | None = None
+    email: Email | None = Field(default=None, description="What an OpenID provider knows the person by.")
 
 
 class UserAnswer(Answer):
@@ -25,6 +37,7 @@ class UserAnswer(Answer):
 
     name: str
     role: Role
+    email: str | None
     created_at: datetime
     disabled_at: datetime | None
 

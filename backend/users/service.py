@@ -4,13 +4,14 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from backend.audit import Actor, record
 from backend.auth.repository import find_user, forget_tokens_of_user
-from backend.db.models import Membership, Role, User
+from backend.db.models import Membership, OpenIdIdentity, Role, User
 from backend.errors import ConflictError, NotFoundError
-from backend.users.repository import find_member, lock_admins
+from backend.users.repository import find_member, find_user_by_email, lock_admins
 from backend.users.schemas import ChangeUserBody
 
 
@@ -28,12 +29,20 @@ class LastAdminError(ConflictError):
     remedy = "make another user an admin first"
 
 
+class EmailTakenError(ConflictError):
+    """Another user has this e-mail address."""
+
+    code = "email_taken"
+    remedy = "give each user an address of its own"
+
+
 @dataclass(frozen=True, slots=True)
 class NewUser:
     """A name, and the hash of its first password."""
 
     name: str
     password_hash: str = field(repr=False)
+    email: str | None = None
 
 
 def create_user(
@@ -43,11 +52,14 @@ def create_user(
 
     Raises:
         UserNameTakenError: The name is taken, maybe by another organisation's user.
+        EmailTakenError: The address is.
     """
     if find_user(session, new.name) is not None:
         raise UserNameTakenError(f"a user {new.name!r} exists on this server")
     user = User(name=new.name, password_hash=new.password_hash, created_at=now)
     session.add(user)
+    if new.email is not None:
+        _set_email(session, user, new.email)
     session.flush()
     membership = Membership(user_id=user.id, organization_id=organization_id, role=role, created_at=now)
     session.add(membership)
@@ -78,6 +90,7 @@ def change_user(
     Raises:
         NotFoundError: The organisation has no such user.
         LastAdminError: The last admin would go.
+        EmailTakenError: Another user has the address.
     """
     user, membership = member(session, organization_id, name)
     role = membership.role if body.role is None else body.role
@@ -89,6 +102,8 @@ def change_user(
         forget_tokens_of_user(session, user.id)
     elif not disabled:
         user.disabled_at = None
+    if body.email is not None and body.email != user.email:
+        _set_email(session, user, body.email)
     record(
         session,
         actor,
@@ -111,6 +126,17 @@ def member(session: Session, organization_id: uuid.UUID, name: str) -> tuple[Use
     if found is None:
         raise NotFoundError(f"your organisation has no user {name!r}")
     return found
+
+
+def _set_email(session: Session, user: User, email: str) -> None:
+    """Set an address; who the provider meant by the old one has to be found anew."""
+    with session.no_autoflush:
+        other = find_user_by_email(session, email)
+    if other is not None and other is not user:
+        raise EmailTakenError(f"another user on this server has the address {email!r}")
+    user.email = email
+    session.flush()
+    session.execute(delete(OpenIdIdentity).where(OpenIdIdentity.user_id == user.id))
 
 
 def _keep_an_admin(

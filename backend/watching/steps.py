@@ -26,7 +26,13 @@ _Step = tuple[int, int]
 
 
 def count(watch: Watch, caller: PartyCaller, points: Sequence[MetricPoint]) -> None:
-    """Count what a party reports of steps. A batch that is sent again counts again."""
+    """Count what a party reports of steps.
+
+    Args:
+        watch: Counts.
+        caller: Who reports.
+        points: What was not known before, so that a batch that is sent again counts once.
+    """
     watch.metric_points.labels(caller.kind.value).inc(len(points))
     part = "silo" if caller.kind is PartyKind.SILO else "trunk"
     for point in points:
@@ -50,7 +56,7 @@ def split(
     *,
     now: datetime,
 ) -> list[float]:
-    """Write down the wire's part of every step that these points complete; return these parts in seconds.
+    """Write down the wire's part of every step that these points complete; return new parts in seconds.
 
     Args:
         session: The transaction in which the points were kept.
@@ -65,7 +71,7 @@ def split(
     silos = [caller.name] if caller.kind is PartyKind.SILO else _silos(session, job_id)
     worker = caller.name if caller.kind is PartyKind.WORKER else _worker(session, job_id)
     known = _known(session, job_id, [f"silo:{name}" for name in silos], f"worker:{worker}", steps)
-    parts: list[float] = []
+    new: list[float] = []
     for name in silos:
         party = f"silo:{name}"
         found = [
@@ -74,9 +80,8 @@ def split(
             if (seconds := _wire(known[step], party, f"worker:{worker}")) is not None
         ]
         if found:
-            service.keep(session, job_id, party, found, now=now)
-        parts += [point.value for point in found]
-    return parts
+            new += [point.value for point in service.keep(session, job_id, party, found, now=now)]
+    return new
 
 
 def _wire(known: dict[tuple[str, str], float], party: str, worker: str) -> float | None:

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, LargeBinary
+from sqlalchemy import ForeignKey, Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.db.base import Base, Id, Name, one_of
@@ -28,10 +28,14 @@ class Artifact(Base):
     """
 
     __tablename__ = "artifacts"
+    __table_args__ = (
+        Index(None, "job_id", "created_at", "id"),
+        Index(None, "project_id", "digest", "num_bytes"),
+    )
 
     id: Mapped[Id]
-    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id"), index=True)
-    job_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id"))
     kind: Mapped[ArtifactKind] = mapped_column(one_of(ArtifactKind))
     name: Mapped[Name]
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), index=True)

@@ -4,10 +4,10 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, LargeBinary, SmallInteger
+from sqlalchemy import ForeignKey, LargeBinary, SmallInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from backend.db.base import Base, Id, Name, one_of
+from backend.db.base import Base, Id, Name, Word, one_of
 
 
 class PartyKind(StrEnum):
@@ -26,6 +26,7 @@ class Federation(Base):
         nonce_key: Authenticates the log-in nonces that this server hands out.
         ticket_key: Signs tickets for the gateway; made at the first start.
         signer_key: Signs job specifications, by ``signer_certificate``, which the root signed.
+        next_signer_key: Follows it as soon as an offline root has signed for it.
     """
 
     __tablename__ = "federation"
@@ -37,7 +38,34 @@ class Federation(Base):
     ticket_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     signer_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     signer_certificate: Mapped[bytes | None]
+    next_signer_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     created_at: Mapped[datetime]
+
+
+class PendingRevocation(Base):
+    """A certificate that this server believes no more, and that the root has not put on its list yet.
+
+    Attributes:
+        serial: In decimal, as of parties.
+        kind, name: Whose it was.
+    """
+
+    __tablename__ = "pending_revocations"
+
+    serial: Mapped[str] = mapped_column(String(20), primary_key=True)
+    kind: Mapped[Word]
+    name: Mapped[Name]
+    since: Mapped[datetime]
+
+
+class CertificateWarning(Base):
+    """That people were warned of a certificate's end so many days ahead."""
+
+    __tablename__ = "certificate_warnings"
+
+    serial: Mapped[str] = mapped_column(String(20), primary_key=True)
+    days: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    warned_at: Mapped[datetime]
 
 
 class Invitation(Base):

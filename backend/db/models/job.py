@@ -4,7 +4,16 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.db.base import Base, Id, Name, Text, Word, one_of
@@ -49,6 +58,14 @@ class RoundState(StrEnum):
     ABANDONED = "abandoned"
 
 
+class Kept(StrEnum):
+    """How much of what parties sent of a job is still there."""
+
+    WHOLE = "whole"
+    THINNED = "thinned"
+    DROPPED = "dropped"
+
+
 class Job(Base):
     """One training job.
 
@@ -64,15 +81,23 @@ class Job(Base):
         last_metric_number: Number of the newest metric; raised under this row's lock.
         last_log_number: Likewise of the newest log line.
         correlation_id: Id of the request that submitted it; empty for jobs of before.
+        metrics_kept, logs_kept: How much of its numbers and log lines retention has left; see ``Kept``.
     """
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "project_id", "state"), Index(None, "project_id", "created_at"))
+    __table_args__ = (
+        Index(None, "project_id", "created_at", "id"),
+        Index(None, "project_id", "state", "created_at", "id"),
+        Index(None, "project_id", "name", "created_at", "id"),
+        Index(None, "state", "created_at"),
+        Index(None, "metrics_kept", "state_since"),
+        Index(None, "logs_kept", "state_since"),
+    )
 
     id: Mapped[Id]
     project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id"))
     name: Mapped[Name]
-    model_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("models.id"))
+    model_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("models.id"), index=True)
     parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id"))
     spec_bytes: Mapped[bytes]
     spec_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
@@ -89,10 +114,14 @@ class Job(Base):
     updated_at: Mapped[datetime]
     state_since: Mapped[datetime | None]
     max_resume_round: Mapped[int | None]
-    result_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifacts.id", use_alter=True))
+    result_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("artifacts.id", use_alter=True), index=True
+    )
     last_metric_number: Mapped[int] = mapped_column(default=0, server_default="0")
     last_log_number: Mapped[int] = mapped_column(default=0, server_default="0")
     correlation_id: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    metrics_kept: Mapped[Word] = mapped_column(default=Kept.WHOLE.value, server_default="whole")
+    logs_kept: Mapped[Word] = mapped_column(default=Kept.WHOLE.value, server_default="whole")
 
 
 class JobSilo(Base):
@@ -100,7 +129,8 @@ class JobSilo(Base):
 
     Attributes:
         attempt: The attempt that joined last, and the epoch that it joined.
-        finish_outcome: ``completed`` or ``failed``, once the silo has said so.
+        finish_outcome: ``completed`` or ``failed``, once the silo has said so; ``lost`` where the job goes on
+            without it.
     """
 
     __tablename__ = "job_silos"
@@ -135,9 +165,12 @@ class Round(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     epoch: Mapped[int]
     state: Mapped[RoundState] = mapped_column(one_of(RoundState))
-    checkpoint_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifacts.id"))
+    checkpoint_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifacts.id"), index=True)
     started_at: Mapped[datetime]
     committed_at: Mapped[datetime | None]
+
+
+_OPEN = text("released_at IS NULL")
 
 
 class Lease(Base):
@@ -152,11 +185,15 @@ class Lease(Base):
     """
 
     __tablename__ = "leases"
-    __table_args__ = (CheckConstraint("epoch > 0", name="epoch_positive"),)
+    __table_args__ = (
+        CheckConstraint("epoch > 0", name="epoch_positive"),
+        Index(None, "worker_id", "released_at"),
+        Index("ix_leases_open", "worker_id", postgresql_where=_OPEN, sqlite_where=_OPEN),
+    )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     replica: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    worker_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("workers.id"), index=True)
+    worker_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("workers.id"))
     epoch: Mapped[int]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     released_at: Mapped[datetime | None]
@@ -175,7 +212,7 @@ class Metric(Base):
     """
 
     __tablename__ = "metrics"
-    __table_args__ = (Index(None, "job_id", "number"),)
+    __table_args__ = (Index(None, "job_id", "number"), Index(None, "job_id", "name", "number"))
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     party: Mapped[str] = mapped_column(String(80), primary_key=True)

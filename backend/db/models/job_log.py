@@ -19,7 +19,7 @@ class JobLogLine(Base):
     """
 
     __tablename__ = "job_log_lines"
-    __table_args__ = (Index(None, "job_id", "party", "number"),)
+    __table_args__ = (Index(None, "job_id", "party", "number"), Index(None, "job_id", "number"))
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     party: Mapped[str] = mapped_column(String(80), primary_key=True)

@@ -4,10 +4,10 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from backend.db.base import Base, Id, Name, one_of
+from backend.db.base import MAX_WORD, Base, Id, Name, one_of
 
 
 class Role(StrEnum):
@@ -18,14 +18,29 @@ class Role(StrEnum):
     AUDITOR = "auditor"
 
 
+class FactorRule(StrEnum):
+    """Who must have a second factor to sign in with a password."""
+
+    OPTIONAL = "optional"
+    ADMINS = "admins"
+    EVERYBODY = "everybody"
+
+
 class Organization(Base):
-    """A tenant: nobody outside sees its projects, silos, workers or jobs."""
+    """A tenant: nobody outside sees its projects, silos, workers or jobs.
+
+    Attributes:
+        second_factor: Of whom one is demanded; see ``FactorRule``.
+    """
 
     __tablename__ = "organizations"
 
     id: Mapped[Id]
     name: Mapped[Name] = mapped_column(unique=True)
     created_at: Mapped[datetime]
+    second_factor: Mapped[str] = mapped_column(
+        String(MAX_WORD), default=FactorRule.OPTIONAL.value, server_default=FactorRule.OPTIONAL.value
+    )
 
 
 class Project(Base):
@@ -34,6 +49,7 @@ class Project(Base):
     Attributes:
         last_event_number: Number of the newest event; raised under this row's lock, so that events
             become visible in the order of their numbers.
+        served_at: When one of its jobs gave a worker back last; None: never.
     """
 
     __tablename__ = "projects"
@@ -44,6 +60,7 @@ class Project(Base):
     name: Mapped[Name]
     created_at: Mapped[datetime]
     last_event_number: Mapped[int] = mapped_column(default=0, server_default="0")
+    served_at: Mapped[datetime | None]
 
 
 class Membership(Base):

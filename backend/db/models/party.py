@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from backend.db.base import Base, Id, Name, one_of
@@ -28,6 +28,7 @@ class Party(Base):
         name: Unique among the federation's parties of this kind, as in the certificate.
         certificate: Signed by the root; absent while the request waits for an offline root.
         serial: The certificate's serial in decimal; 64 bits without a sign fit no integer column.
+        next_public_key, next_certificate: While the key is rotated: what follows once the party has used it.
         boot_id: Of the process that last logged in.
         epoch: Raised whenever another process takes over; never falls.
     """
@@ -40,6 +41,8 @@ class Party(Base):
     status: Mapped[PartyStatus] = mapped_column(one_of(PartyStatus))
     certificate: Mapped[bytes | None]
     serial: Mapped[str | None] = mapped_column(String(20))
+    next_public_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    next_certificate: Mapped[bytes | None]
     boot_id: Mapped[str | None] = mapped_column(String(MAX_BOOT_ID))
     epoch: Mapped[int] = mapped_column(default=0, server_default="0")
     enrolled_at: Mapped[datetime]
@@ -49,13 +52,14 @@ class Party(Base):
     @declared_attr
     def organization_id(cls) -> Mapped[uuid.UUID]:  # noqa: N805 - SQLAlchemy calls it on the class
         """The organisation that invited this party."""
-        return mapped_column(ForeignKey("organizations.id"), index=True)
+        return mapped_column(ForeignKey("organizations.id"))
 
 
 class Silo(Party):
     """An organisation's site that holds data."""
 
     __tablename__ = "silos"
+    __table_args__ = (Index(None, "organization_id", "name"),)
 
 
 class Worker(Party):
@@ -63,12 +67,21 @@ class Worker(Party):
 
     Attributes:
         capabilities: What it said of its device; None before its first word.
+        drained_at: Since when an admin keeps it from further rounds; None: it takes them.
     """
 
     __tablename__ = "workers"
+    __table_args__ = (Index(None, "organization_id", "name"),)
 
     capabilities: Mapped[dict[str, Any] | None]
     reported_at: Mapped[datetime | None]
+    drained_at: Mapped[datetime | None]
+
+    @property
+    def devices(self) -> list[dict[str, Any]]:
+        """What it said of each of its devices."""
+        told = self.capabilities or {}
+        return list(told.get("devices") or ([told["device"]] if "device" in told else []))
 
 
 class PartySession(Base):

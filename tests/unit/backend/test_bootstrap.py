@@ -1,6 +1,11 @@
 """The first start, the second, and the starts that must not happen."""
 
+import json
+import os
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -13,6 +18,8 @@ from backend.settings import Settings
 from splitlearn.errors import StorageError
 from splitlearn.identity import ExposedKeyFileError, FederationRoot
 from tests.unit.backend.conftest import Clock
+
+ROOT = Path(__file__).parents[3]
 
 
 class TestStart:
@@ -83,10 +90,56 @@ class TestSettings:
             Settings.model_validate(wrong)
 
     def test_never_shows_the_database_password(self) -> None:
-        settings = Settings(database_url=SecretStr("postgresql://u:secret@host/db"))
-        assert "secret" not in repr(settings)
-        assert "secret" in settings.resolved_database_url
+        settings = Settings(database_url=SecretStr("postgresql://u:pa55phrase@host/db"))
+        assert "pa55phrase" not in repr(settings)
+        assert "pa55phrase" in settings.resolved_database_url
 
     def test_audience_has_no_slash_at_its_end(self) -> None:
         assert Settings(public_url="https://a.example/").audience == "https://a.example"
         assert Settings(host="10.0.0.1", port=99).audience == "http://10.0.0.1:99"
+
+
+class TestTwoFirstStartsAtOnce:
+    def test_make_one_root_and_one_admin(self, settings: Settings, tmp_path: Path) -> None:
+        """Both wait, as processes of their own, until the other is there as well."""
+        begin = tmp_path / "begin"
+        environment = {
+            "PATH": os.defpath,
+            "PYTHONPATH": str(ROOT),
+            "TRUNKLINE_STATE_DIR": str(settings.state_dir),
+            "TRUNKLINE_DATABASE_URL": settings.resolved_database_url,
+        }
+        both = [
+            subprocess.Popen(  # noqa: S603 - our own interpreter and words
+                [sys.executable, "-c", _START, str(begin)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for process in both:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waits\n", process.communicate()
+        begin.touch()
+        ended = [process.communicate(timeout=60) for process in both]
+        assert [process.returncode for process in both] == [0, 0], ended
+        said = [json.loads(out) for out, _ in ended]
+        assert sorted(answer["first"] for answer in said) == [False, True]
+        assert said[0]["root"] == said[1]["root"]
+
+
+_START = """
+import json, sys, time
+from pathlib import Path
+from backend.bootstrap import start
+from backend.settings import Settings
+
+print("waits", flush=True)
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.001)
+server, first = start(Settings())
+print(json.dumps({"first": first is not None, "root": str(server.authority.fingerprint)}))
+"""

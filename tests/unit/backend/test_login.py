@@ -4,7 +4,9 @@ import secrets
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from backend.db.models import UsedNonce
 from splitlearn.identity import CertificateKind, SigningKey
 from tests.unit.backend.conftest import ON_SQLITE_ALONE, World
 
@@ -15,6 +17,17 @@ class TestLogin:
         answer = world.enrolled("north", kind).log_in()
         session = world.anybody.as_(answer["token"]).ok("POST", "/session/heartbeat")
         assert (session["kind"], session["name"], session["epoch"]) == (kind, "north", 1)
+
+    def test_waits_for_nobody_who_forgets_the_same_nonces(self, world: World) -> None:
+        north, south = world.enrolled("north"), world.enrolled("south")
+        north.log_in()
+        world.clock.advance(seconds=2 * world.server.settings.login_nonce_seconds)
+        database = world.server.database
+        if database.engine.dialect.name != "postgresql":
+            pytest.skip("SQLite has one writer at a time")
+        with database.write() as other:
+            other.execute(select(UsedNonce).with_for_update()).all()
+            assert south.log_in()["epoch"] == 1
 
     def test_session_expires(self, world: World) -> None:
         session = world.anybody.as_(world.enrolled().log_in()["token"])
@@ -148,3 +161,13 @@ class TestTwoProcesses:
         program = world.enrolled()
         world.anybody.as_(program.log_in()["token"]).ok("DELETE", "/session")
         program.copied().log_in()
+
+    def test_late_words_of_the_one_before_change_nothing(self, world: World) -> None:
+        """A proxy may deliver them after the next process has logged in (vantage6 #107)."""
+        program = world.enrolled()
+        before = world.anybody.as_(program.log_in()["token"])
+        after = world.anybody.as_(program.restarted().log_in()["token"])
+        for method, path in (("DELETE", "/session"), ("POST", "/session/heartbeat")):
+            assert before.refused(method, path) == (401, "session_ended")
+        assert after.ok("POST", "/session/heartbeat")["epoch"] == 2
+        assert world.anybody.refused("POST", "/login", program.copied().login()) == (409, "identity_in_use")

@@ -1,5 +1,7 @@
 """Signing in: right, wrong, too often."""
 
+from typing import Any
+
 import pytest
 from argon2 import extract_parameters
 
@@ -62,6 +64,28 @@ class TestThrottle:
         for _ in range(world.server.settings.sign_in_failures_per_name):
             world.anybody.refused("POST", "/sign-in", wrong)
         assert world.anybody.refused("POST", "/sign-in", wrong) == (429, "sign_in_throttled")
+
+    def test_the_audit_is_told_once_of_each_time_of_waiting(self, world: World) -> None:
+        wrong = {"name": "admin", "password": "guess"}
+
+        def throttled() -> list[dict[str, Any]]:
+            return [row for row in world.audit() if row["action"] == "sign_in_throttled"]
+
+        for _ in range(world.server.settings.sign_in_failures_per_name):
+            world.anybody.refused("POST", "/sign-in", wrong)
+        assert throttled() == []
+        for _ in range(3):
+            assert world.anybody.refused("POST", "/sign-in", wrong)[0] == 429
+        [row] = throttled()
+        assert (row["subject_name"], row["outcome"], row["details"]) == (
+            "admin",
+            "refused",
+            {"wait_seconds": 31},
+        )
+        world.clock.advance(seconds=31)
+        assert world.anybody.refused("POST", "/sign-in", wrong)[0] == 401
+        assert world.anybody.refused("POST", "/sign-in", wrong)[0] == 429
+        assert len(throttled()) == 2
 
     @ON_SQLITE_ALONE
     def test_an_address_that_tries_many_names_waits(self, world: World) -> None:

@@ -16,12 +16,14 @@ from tests.unit.gateway.conftest import CONTROL_PLANE, NOW, TALK
 
 VERIFIER = KeyVerifier(CONTROL_PLANE.public_key, tolerance_seconds=5)
 VECTOR = (
-    "544b4731"  # TKG1
+    "544b4732"  # TKG2
     "01"  # silo
     "09" + b"tumours-7".hex() + "0001"
     "06" + b"clinic".hex() + "05" + b"gpu-1".hex() + "00000003"
     "0000000070dd5561"  # 2030-01-02 03:05:05 UTC
+    "0a" + b"Proxy_47-1".hex()
 )
+CORRELATION_ID = "Proxy_47-1"
 names = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", fullmatch=True)
 conversations = st.builds(
     Conversation,
@@ -46,8 +48,16 @@ def reason_of(text: str) -> CloseReason:
 
 class TestIssue:
     def test_has_the_documented_bytes(self) -> None:
-        text = issue_ticket(TALK, role=Role.SILO, now=NOW, seconds=60, key=CONTROL_PLANE)
+        text = issue_ticket(
+            TALK, role=Role.SILO, now=NOW, seconds=60, key=CONTROL_PLANE, correlation_id=CORRELATION_ID
+        )
         assert text == signed(bytes.fromhex(VECTOR))
+        assert VERIFIER.verify(text, now=NOW).correlation_id == CORRELATION_ID
+
+    @pytest.mark.parametrize("forged", ["with space", "line\nbreak", "x" * 65, "\u00fcmlaut"])
+    def test_refuses_a_correlation_id_that_could_forge_a_line(self, forged: str) -> None:
+        with pytest.raises(IdentityError, match="correlation id"):
+            issue_ticket(TALK, role=Role.SILO, now=NOW, seconds=60, key=CONTROL_PLANE, correlation_id=forged)
 
     def test_refuses_a_name_that_is_none(self) -> None:
         with pytest.raises(IdentityError, match="Clinic"):
@@ -60,7 +70,9 @@ class TestIssue:
 
     def test_the_longest_fits_the_limit(self) -> None:
         talk = Conversation("j" * 64, 65535, "s" * 64, "w" * 64, epoch=(1 << 32) - 1)
-        text = issue_ticket(talk, role=Role.WORKER, now=NOW, seconds=60, key=CONTROL_PLANE)
+        text = issue_ticket(
+            talk, role=Role.WORKER, now=NOW, seconds=60, key=CONTROL_PLANE, correlation_id="c" * 64
+        )
         assert len(text) <= MAX_TICKET_CHARACTERS
         assert VERIFIER.verify(text, now=NOW).conversation == talk
 
@@ -108,14 +120,27 @@ class TestVerify:
             "x",
             "not a ticket",
             "ü" * 20,
-            "A" * 400,
+            "A" * 480,
             signed(bytes.fromhex(VECTOR)) + "=",
             signed(bytes.fromhex(VECTOR) + b"\0"),
-            signed(b"TKG2" + bytes.fromhex(VECTOR)[4:]),
-            signed(b"TKG1\3" + bytes.fromhex(VECTOR)[5:]),
+            signed(b"TKG1" + bytes.fromhex(VECTOR)[4:]),
+            signed(b"TKG2\3" + bytes.fromhex(VECTOR)[5:]),
+            signed(bytes.fromhex(VECTOR).replace(b"Proxy_47-1", b"Proxy\n47-1")),
             signed(bytes.fromhex(VECTOR.replace(b"clinic".hex(), b"Clinic".hex()))),
         ],
-        ids=["empty", "letter", "words", "unicode", "long", "padded", "longer", "magic", "role", "name"],
+        ids=[
+            "empty",
+            "letter",
+            "words",
+            "unicode",
+            "long",
+            "padded",
+            "longer",
+            "magic",
+            "role",
+            "line",
+            "name",
+        ],
     )
     def test_refuses_what_is_no_ticket(self, text: str) -> None:
         assert reason_of(text) is CloseReason.MALFORMED_TICKET

@@ -13,6 +13,7 @@ from backend.artifacts import admission
 from backend.artifacts.admission import Admission
 from backend.auth.callers import find_caller
 from backend.errors import NotSignedInError
+from tests.unit.backend.auth.test_second_factor import add_factor
 from tests.unit.backend.cli.conftest import Listening
 from tests.unit.backend.conftest import Api, World
 
@@ -35,6 +36,11 @@ def expire(world: World, _rosa: Api) -> None:
     world.clock.advance(days=400)
 
 
+def demand_a_factor(world: World, _rosa: Api) -> None:
+    add_factor(world, world.admin, world.first.password)
+    world.admin.ok("PATCH", "/organization", {"second_factor": "everybody"})
+
+
 @pytest.fixture
 def streams(world: World, listening: Listening) -> Iterator[World]:
     listening.serve(world.server)
@@ -43,7 +49,7 @@ def streams(world: World, listening: Listening) -> Iterator[World]:
 
 
 class TestStreams:
-    @pytest.mark.parametrize("shut_out", [disable, sign_out, reset_password, expire])
+    @pytest.mark.parametrize("shut_out", [disable, sign_out, reset_password, expire, demand_a_factor])
     def test_end_and_show_no_more(
         self, streams: World, listening: Listening, shut_out: Callable[[World, Api], None]
     ) -> None:
@@ -70,6 +76,29 @@ class TestStreams:
         assert ended_at, "the stream outlived its reader's token"
         assert ended_at[0] - shut_out_at < LIMIT_SECONDS
         assert not [line for line in seen if line.startswith("data")]
+
+
+class TestOfApiTokens:
+    def test_streams_end_and_the_owners_own_go_on(self, streams: World, listening: Listening) -> None:
+        rosa = streams.user("rosa", "researcher")
+        made = rosa.ok("POST", "/tokens", {"name": "script"})
+        url = f"{listening.url}{API_PREFIX}/events"
+        begun, ended = threading.Event(), threading.Event()
+
+        def read() -> None:
+            headers = {"Authorization": f"Bearer {made['token']}"}
+            with httpx2.stream("GET", url, headers=headers, timeout=30, trust_env=False) as response:
+                for _ in response.iter_lines():
+                    begun.set()
+            ended.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert begun.wait(10)
+        rosa.ok("DELETE", f"/tokens/{made['id']}")
+        assert ended.wait(LIMIT_SECONDS)
+        reader.join()
+        rosa.ok("GET", "/me")
 
 
 class TestTransfers:

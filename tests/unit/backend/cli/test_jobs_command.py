@@ -64,11 +64,14 @@ class TestRefusals:
         assert admin("jobs", "submit", str(tmp_path / "absent")).exit_code == 2
 
     def test_of_what_is_no_job(self, admin: Terminal) -> None:
-        for word in ("00000000-0000-0000-0000-000000000000", "x", "../users", "a/b?c", "ä", ""):
-            for command in ("show", "cancel", "logs", "watch"):
+        for command in ("show", "cancel", "logs", "watch"):
+            ended = admin("jobs", command, "00000000-0000-0000-0000-000000000000")
+            assert (ended.exit_code, ended.out) == (12, ""), (command, ended)
+            assert ended.err.startswith("trunkline: "), command
+            for word in ("x", "../users", "a/b?c", "ä", ""):
                 ended = admin("jobs", command, word)
-                assert (ended.exit_code, ended.out) == (12, ""), (command, word, ended)
-                assert ended.err.startswith("trunkline: "), (command, word)
+                assert (ended.exit_code, ended.out) == (2, ""), (command, word, ended)
+                assert ended.err.startswith(f"trunkline: {word!r} is no id"), (command, word)
 
     def test_without_a_token_say_how_to_get_one(self, admin: Terminal) -> None:
         admin.patch.delenv("TRUNKLINE_TOKEN")
@@ -85,7 +88,7 @@ class TestRefusals:
             ("http://", 2),
         ):
             admin.patch.setenv("TRUNKLINE_URL", url)
-            for command in (("jobs", "list"), ("jobs", "logs", "x")):
+            for command in (("jobs", "list"), ("jobs", "logs", "00000000-0000-0000-0000-000000000000")):
                 ended = admin(*command)
                 assert (ended.exit_code, ended.out) == (exit_code, ""), (url, ended)
                 assert "TRUNKLINE_URL" in ended.err

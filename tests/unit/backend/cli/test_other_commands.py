@@ -1,6 +1,9 @@
 """The other commands that speak to the API: parties, models, users, tokens; and what every command has."""
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -161,3 +164,27 @@ class TestUsersAndTokens:
         assert made["id"] in admin("tokens", "list").out
         assert admin("tokens", "revoke", made["id"], "--json").json == {"revoked": made["id"]}
         assert admin("users", "list").exit_code == 12
+
+
+class TestWorkers:
+    @pytest.mark.usefixtures("federation")
+    def test_are_listed_and_shown_with_their_devices(self, admin: Terminal) -> None:
+        for said in (admin("workers", "list").out, admin("workers", "show", "worker").out):
+            assert "test, 8.0 of 16.0 GiB free" in said
+        assert admin("workers", "show", "worker", "--json").json["devices"][0]["kind"] == "cpu"
+
+    @pytest.mark.usefixtures("federation")
+    def test_are_drained_and_take_rounds_again(self, admin: Terminal) -> None:
+        assert "takes no other round, since 2026-" in admin("workers", "drain", "worker").out
+        assert admin("workers", "show", "worker", "--json").json["drained_at"] is not None
+        assert admin("workers", "undrain", "worker").out == "worker takes rounds\n"
+        unknown = admin("workers", "drain", "nobody")
+        assert (unknown.exit_code, "no worker 'nobody'" in unknown.err) == (12, True)
+
+    def test_a_plan_shows_where_layers_would_lie(
+        self, admin: Terminal, federation: Federation, tmp_path: Path
+    ) -> None:
+        spec = tmp_path / "job.json"
+        spec.write_text(json.dumps(federation.spec()))
+        said = admin("jobs", "plan", str(spec)).out
+        assert re.search(r"worker +cpu +\d+ to \d+ +\d+ +\d+", said)

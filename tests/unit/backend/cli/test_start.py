@@ -55,7 +55,26 @@ class TestPortInUse:
         assert left(state) == {"up.lock"}
 
 
+class TestUp:
+    def test_without_a_folder_of_models(self, terminal: Terminal, state: Path, tmp_path: Path) -> None:
+        absent = tmp_path / "absent"
+        ended = terminal("up", "--models-from", str(absent))
+        assert (ended.exit_code, ended.out, f"{absent} is no folder" in ended.err) == (2, "", True)
+        assert left(state) == set()
+
+    @pytest.mark.slow
+    def test_ends_where_a_worker_refuses_its_settings(self, terminal: Terminal, state: Path) -> None:
+        ended = terminal("up", "--device", "bogus", "--port", "0", "--gateway-port", "0")
+        assert (ended.exit_code, "no device is called 'bogus'" in ended.err) == (2, True)
+        assert left(state) & {"up.json"} == set()
+
+
 class TestDatabase:
+    def test_that_is_not_there_is_not_made_by_a_check(self, terminal: Terminal, state: Path) -> None:
+        ended = terminal("db", "check")
+        assert (ended.exit_code, "trunkline db upgrade" in ended.err) == (5, True)
+        assert not state.exists()
+
     def test_behind_names_the_command(self, terminal: Terminal, state: Path) -> None:
         behind = database(state)
         upgrade(behind)

@@ -7,6 +7,7 @@ import pytest
 
 from backend.db.models import Approval, Desired, JobState
 from backend.jobs.decisions import (
+    SILO_AWAY,
     Action,
     Assign,
     Dispatch,
@@ -18,6 +19,7 @@ from backend.jobs.decisions import (
     SiloView,
     decide,
 )
+from backend.jobs.placing import Need, WorkerView
 from backend.jobs.state import ENDED, MOVES
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -28,6 +30,8 @@ FINISHED = SiloView("north", Approval.APPROVED, is_finished=True)
 WAITING = SiloView("south", Approval.WAITING, is_finished=False)
 REFUSED = SiloView("south", Approval.REFUSED, is_finished=False)
 REVOKED = SiloView("south", Approval.APPROVED, is_finished=False, is_revoked=True)
+HEARD = SiloView("north", Approval.APPROVED, is_finished=False, heard_at=NOW + timedelta(seconds=1))
+SILENT = SiloView("south", Approval.APPROVED, is_finished=False, heard_at=NOW)
 LEASE = LeaseView("gpu-1", is_holder_alive=True, expires_at=NOW + timedelta(seconds=15), is_dispatched=True)
 
 
@@ -50,7 +54,9 @@ def lease(**changes: Any) -> LeaseView:
 
 def outcome(view: JobView, *idle: str, online: int | None = None) -> tuple[Any, ...]:
     """What is decided, without its sentences."""
-    action: Action | None = decide(view, idle, online=len(idle) if online is None else online, now=NOW)
+    workers = [WorkerView(name) for name in idle]
+    workers += [WorkerView(f"busy-{number}", is_idle=False) for number in range(len(idle), online or 0)]
+    action: Action | None = decide(view, workers, now=NOW)
     match action:
         case Move():
             return (Move, action.state, action.why.code, action.why.who)
@@ -85,6 +91,26 @@ CASES = {
         job(JobState.AWAITING_APPROVAL, since=WAITED_TOO_LONG),
         (Move, JobState.QUEUED, "approved", "silos"),
     ),
+    "no worker for a silo that is away": (
+        job(JobState.QUEUED, reason_code=SILO_AWAY, silos=(HEARD, SILENT)),
+        NOTHING,
+    ),
+    "its silo was never heard of": (
+        job(JobState.QUEUED, reason_code=SILO_AWAY, silos=(APPROVED,)),
+        NOTHING,
+    ),
+    "its silos are back, no worker is": (
+        job(JobState.QUEUED, reason_code=SILO_AWAY, silos=(HEARD,)),
+        (Explain, "no_worker"),
+    ),
+    "a worker that does not begin": (
+        job(JobState.PREPARING, lease=LEASE, since=WAITED_TOO_LONG),
+        (Explain, "slow_start"),
+    ),
+    "a worker that took long, and has begun": (
+        job(JobState.RUNNING, lease=LEASE, since=WAITED_TOO_LONG),
+        NOTHING,
+    ),
     "nobody holds the lease": (job(JobState.RUNNING), (Reclaim, "lease_gone")),
     "holder gone": (
         job(JobState.RUNNING, lease=lease(is_holder_alive=False)),
@@ -96,6 +122,14 @@ CASES = {
     ),
     "holder at its last moment": (job(JobState.RUNNING, lease=lease(expires_at=NOW)), NOTHING),
     "task not sent yet": (job(JobState.PREPARING, lease=lease(is_dispatched=False)), (Dispatch,)),
+    "task sent, and not taken up for a while": (
+        job(JobState.PREPARING, lease=lease(send_again_at=NOW)),
+        (Dispatch,),
+    ),
+    "task sent a moment ago": (
+        job(JobState.PREPARING, lease=lease(send_again_at=NOW + timedelta(seconds=1))),
+        NOTHING,
+    ),
     "task not sent, and too late": (
         job(JobState.PREPARING, lease=lease(is_dispatched=False, is_holder_alive=False)),
         (Reclaim, "worker_gone"),
@@ -137,12 +171,12 @@ class TestDecide:
     @pytest.mark.parametrize("case", CASES)
     def test_every_move_is_in_the_table_of_states(self, case: str) -> None:
         view, _ = CASES[case]
-        action = decide(view, (), online=0, now=NOW)
+        action = decide(view, (), now=NOW)
         assert not isinstance(action, Move) or action.state in MOVES[view.state]
 
     @pytest.mark.parametrize("case", CASES)
     def test_every_reason_says_what_comes_next(self, case: str) -> None:
-        action = decide(CASES[case][0], (), online=0, now=NOW)
+        action = decide(CASES[case][0], (), now=NOW)
         if isinstance(action, Move | Reclaim | Explain):
             assert all((action.why.who, action.why.what, action.why.where, action.why.next))
 
@@ -163,6 +197,23 @@ class TestPlace:
         self, idle: tuple[str, ...], online: int, last: str | None, expected: tuple[Any, ...]
     ) -> None:
         assert outcome(job(JobState.QUEUED, last_worker=last), *idle, online=online) == expected
+
+    def test_says_of_every_worker_what_it_lacks(self) -> None:
+        need = Need(model="m", family="llama", precision="fp32", lasting_bytes=3 << 30)
+        workers = [WorkerView("gpu-1", memory_bytes=2 << 30), WorkerView("gpu-2", families=("glm",))]
+        action = decide(job(JobState.QUEUED, need=need), workers, now=NOW)
+        assert isinstance(action, Explain)
+        assert action.why.code == "no_capable_worker"
+        assert action.why.what == (
+            "cannot host the trunk: gpu-1: it has 2.00 GiB, and weights, gradients and optimiser need "
+            "3.00 GiB; gpu-2: its version does not know the family llama"
+        )
+
+    def test_gives_a_drained_worker_nothing(self) -> None:
+        workers = [WorkerView("gpu-1", is_drained=True)]
+        action = decide(job(JobState.QUEUED, last_worker="gpu-1"), workers, now=NOW)
+        assert isinstance(action, Explain)
+        assert (action.why.code, "undrain gpu-1" in action.why.next) == ("workers_drained", True)
 
     def test_a_pause_comes_before_a_worker(self) -> None:
         view = job(JobState.QUEUED, desired=Desired.PAUSE)

@@ -3,9 +3,10 @@
 import pytest
 
 from backend.db.models import JobState
+from backend.jobs.reconciler import give_time
 from backend.jobs.state import ENDED, MOVES, IllegalMoveError, check_move
 from tests.unit.backend.conftest import ON_SQLITE_ALONE
-from tests.unit.backend.jobs.conftest import OTHER_ATTEMPT, Federation
+from tests.unit.backend.jobs.conftest import ATTEMPT, OTHER_ATTEMPT, Federation
 
 
 class TestTable:
@@ -103,6 +104,25 @@ class TestLife:
         federation.parties["north"].ok("POST", f"/silo/jobs/{job_id}/finish", body)
         assert federation.state(job_id) == ("failed", "storage")
         assert federation.job(job_id)["reason"]["who"] == "north"
+
+    def test_a_late_word_of_an_older_attempt_ends_nothing(self, federation: Federation) -> None:
+        job_id = federation.running()
+        federation.attach(job_id, "north", OTHER_ATTEMPT)
+        path = f"/silo/jobs/{job_id}/finish"
+        body = {"outcome": "failed", "code": "storage", "attempt": ATTEMPT}
+        assert federation.parties["north"].refused("POST", path, body) == (409, "wrong_state")
+        assert federation.state(job_id)[0] == "running"
+        federation.parties["north"].ok("POST", path, {**body, "attempt": OTHER_ATTEMPT})
+        assert federation.state(job_id) == ("failed", "storage")
+
+    def test_a_word_of_before_a_retry_does_not_end_what_came_after_it(self, federation: Federation) -> None:
+        job_id = federation.running()
+        federation.release(job_id, "failed")
+        federation.world.admin.ok("POST", f"/jobs/{job_id}/retry", {})
+        body = {"outcome": "failed", "code": "storage", "attempt": ATTEMPT}
+        path = f"/silo/jobs/{job_id}/finish"
+        assert federation.parties["north"].refused("POST", path, body) == (409, "wrong_state")
+        assert federation.state(job_id)[0] == "queued"
 
     def test_a_silo_that_never_fetches_its_result_does_not_hold_it_up(self, federation: Federation) -> None:
         job_id = federation.running()
@@ -230,18 +250,60 @@ class TestEpochs:
         job_id = federation.running()
         federation.clock.advance(seconds=federation.world.server.settings.lease_seconds + 1)
         federation.look()
+        assert federation.state(job_id) == ("queued", "no_worker"), "not given to who is silent"
+        federation.parties["worker"].ok("POST", "/session/heartbeat")
+        federation.look()
         assert federation.state(job_id)[0] == "preparing"
         assert [body.epoch for _, body in federation.dispatcher.sent] == [1, 2]
+
+    def test_the_lease_of_a_silent_worker_goes_to_another(self, federation: Federation) -> None:
+        job_id = federation.running()
+        federation.another_worker("other")
+        federation.clock.advance(seconds=federation.world.server.settings.lease_seconds + 1)
+        federation.look()
+        assert federation.state(job_id)[0] == "preparing"
+        assert [worker for worker, _ in federation.dispatcher.sent] == ["worker", "other"]
+
+    def test_a_worker_that_could_not_renew_while_nobody_answered_keeps_its_lease(
+        self, federation: Federation
+    ) -> None:
+        job_id = federation.running()
+        federation.clock.advance(seconds=federation.world.server.settings.lease_seconds + 1)
+        give_time(federation.world.server)
+        federation.look()
+        assert federation.state(job_id) == ("running", "running")
+        federation.clock.advance(seconds=federation.world.server.settings.lease_seconds + 1)
+        federation.look()
+        assert federation.state(job_id)[0] == "queued"
 
     def test_a_task_that_nobody_takes_up_is_sent_again_under_a_new_epoch(
         self, federation: Federation
     ) -> None:
         job_id = federation.placed()
         federation.clock.advance(seconds=federation.world.server.settings.pickup_seconds + 1)
+        federation.parties["worker"].ok("POST", "/session/heartbeat")
+        federation.look()
+        federation.clock.advance(seconds=1)
+        federation.parties["worker"].ok("POST", "/session/heartbeat")
         federation.look()
         assert [body.epoch for _, body in federation.dispatcher.sent] == [1, 2]
         path = f"/worker/leases/{job_id}/0?epoch=1"
         assert federation.parties["worker"].refused("GET", path) == (409, "lease_lost")
+
+    def test_a_task_that_the_broker_forgot_is_sent_again_under_its_epoch(
+        self, federation: Federation
+    ) -> None:
+        job_id = federation.placed()
+        federation.clock.advance(seconds=2)
+        federation.look()
+        assert len(federation.dispatcher.sent) == 1
+        federation.clock.advance(seconds=2)
+        federation.look()
+        assert [body.epoch for _, body in federation.dispatcher.sent] == [1, 1]
+        federation.lease(job_id)
+        federation.clock.advance(seconds=4)
+        federation.look()
+        assert len(federation.dispatcher.sent) == 2
 
     def test_a_task_handed_out_twice_speaks_of_one_lease(self, federation: Federation) -> None:
         job_id = federation.placed()

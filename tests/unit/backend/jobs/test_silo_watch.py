@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import httpx2
@@ -133,10 +133,10 @@ def test_a_revoked_silo_is_let_go(federation: Federation) -> None:
 def test_one_look_serves_all_who_wait(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     num_looks = 0
 
-    def look(session: Session) -> dict[uuid.UUID, object]:
+    def look(session: Session, silos: Collection[uuid.UUID]) -> dict[uuid.UUID, object]:
         nonlocal num_looks
         num_looks += 1
-        return silo_fingerprints(session)
+        return silo_fingerprints(session, silos)
 
     monkeypatch.setattr(silo_watch, "silo_fingerprints", look)
 
@@ -159,12 +159,12 @@ def test_a_look_that_fails_is_not_the_last(federation: Federation, monkeypatch: 
     real = silo_fingerprints
     num_failures = 0
 
-    def look(session: Session) -> dict[uuid.UUID, object]:
+    def look(session: Session, silos: Collection[uuid.UUID]) -> dict[uuid.UUID, object]:
         nonlocal num_failures
         if num_failures < 2:
             num_failures += 1
             raise RuntimeError("the database is away")
-        return real(session)
+        return real(session, silos)
 
     monkeypatch.setattr(silo_watch, "silo_fingerprints", look)
 

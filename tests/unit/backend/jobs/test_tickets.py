@@ -129,6 +129,20 @@ class TestStandings:
         assert [objection(federation, given) for given in old] == [CloseReason.SUPERSEDED] * 2
         assert objection(federation, ticket(federation, "north", job_id, epoch=2)) is None
 
+    @ON_SQLITE_ALONE
+    def test_of_a_job_that_waits_for_a_worker_again_are_superseded(self, federation: Federation) -> None:
+        job_id, name = federation.running(), "worker"
+        old = [ticket(federation, party, job_id) for party in ("north", "worker")]
+        federation.world.admin.ok("POST", f"/workers/{name}/drain")
+        federation.release(job_id, "drained")
+        federation.look()
+        assert federation.state(job_id)[0] == "queued"
+        assert [objection(federation, given) for given in old] == [CloseReason.SUPERSEDED] * 2
+        federation.world.admin.ok("POST", f"/workers/{name}/undrain")
+        federation.look()
+        federation.lease(job_id, epoch=2)
+        assert objection(federation, ticket(federation, "worker", job_id, epoch=2)) is None
+
     def test_of_a_revoked_silo_are_closed(self, federation: Federation) -> None:
         job_id = federation.running()
         given = ticket(federation, "north", job_id)
@@ -182,7 +196,7 @@ class TestStandings:
     def test_are_asked_for_a_thousand_seats_at_most(self, world: World) -> None:
         seat = {"job": "x", "replica": 0, "role": "silo", "party": "north"}
         gateway = world.anybody.as_(GATEWAYS)
-        assert gateway.ok("POST", "/standings", {"seats": [seat] * 1000}) == {"standings": []}
+        assert gateway.ok("POST", "/standings", {"seats": [seat] * 1000})["standings"] == []
         assert gateway.refused("POST", "/standings", {"seats": [seat] * 1001}) == (422, "invalid_request")
 
     @ON_SQLITE_ALONE

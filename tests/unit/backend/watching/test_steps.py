@@ -80,3 +80,25 @@ class TestCounts:
         before = value(samples(federation.world), "trunkline_rounds_committed_total")
         federation.commit(job_id, 1)
         assert value(samples(federation.world), "trunkline_rounds_committed_total") == before + 1
+
+    def test_a_batch_sent_again_counts_once(self, federation: Federation) -> None:
+        job_id = federation.running()
+        before = samples(federation.world)
+        told = (point("seconds", 1.0), point("compute_seconds", 0.25), point("label_tokens", 7))
+        send(federation, "worker", job_id, point("compute_seconds", 0.5))
+        for _ in range(2):
+            send(federation, "north", job_id, *told)
+        send(federation, "worker", job_id, point("compute_seconds", 0.5))
+        send(federation, "north", job_id, *told, point("seconds", 1.0, 1))  # one is new
+        after = samples(federation.world)
+        grown = [
+            value(after, name, **labels) - value(before, name, **labels)
+            for name, labels in (
+                ("trunkline_silo_steps_total", {}),
+                ("trunkline_silo_tokens_total", {"kind": "label"}),
+                ("trunkline_metric_points_total", {"kind": "silo"}),
+                ("trunkline_step_part_seconds_count", {"part": "wire"}),
+                ("trunkline_step_part_seconds_count", {"part": "trunk"}),
+            )
+        ]
+        assert grown == [2, 7, 4, 1, 1]

@@ -1,0 +1,65 @@
+"""``trunkline jobs results``: the newest numbers of each silo, and what is withheld."""
+
+from typing import Any
+
+from tests.unit.backend.cli.conftest import Terminal
+from tests.unit.backend.jobs.conftest import Federation
+
+CHOICE = {"kind": "choice", "answers": {"no": " no", "yes": " yes"}}
+
+
+def send(federation: Federation, silo: str, job_id: str, *, number: int, **values: float) -> None:
+    points = [{"name": name, "round": number, "step": -1, "value": value} for name, value in values.items()]
+    federation.parties[silo].ok("POST", "/metrics", {"job": job_id, "metrics": points})
+
+
+def choosing(federation: Federation) -> str:
+    """A job of a choice, with data sets that serve any task."""
+    announced = {"name": "notes", "task": "any", "num_rows": 7, "schema_digest": "00" * 32}
+    for silo in ("north", "south"):
+        federation.parties[silo].ok("PUT", "/silo/datasets", {"datasets": [announced]})
+    return federation.running(task=CHOICE)
+
+
+def shown(admin: Terminal, job_id: str) -> dict[str, dict[str, Any]]:
+    return {row["silo"]: row for row in admin("jobs", "results", job_id, "--json").json}
+
+
+class TestResults:
+    def test_are_the_newest_of_each_silo(self, admin: Terminal, federation: Federation) -> None:
+        job_id = choosing(federation)
+        send(federation, "north", job_id, number=0, rows=90, rows_truncated=4, tokens_cut_left=17)
+        for number, loss in ((2, 1.5), (1, 2.0)):
+            send(federation, "north", job_id, number=number, eval_rows=9, eval_loss=loss, accuracy=0.5)
+        found = shown(admin, job_id)
+        assert (found["north"]["round"], found["north"]["eval_loss"]) == (2, 1.5)
+        assert (found["north"]["rows_truncated"], found["north"]["tokens_cut_left"]) == (4, 17)
+        assert (found["south"]["round"], found["south"]["eval_loss"], found["south"]["rows"]) == (
+            None,
+            None,
+            None,
+        )
+
+    def test_say_what_is_withheld_also_after_numbers_were_told(
+        self, admin: Terminal, federation: Federation
+    ) -> None:
+        job_id = choosing(federation)
+        send(federation, "north", job_id, number=1, eval_rows=9, eval_loss=2.0, accuracy=0.5)
+        send(federation, "north", job_id, number=2, eval_rows=4, eval_withheld_below=5)
+        found = shown(admin, job_id)["north"]
+        assert (found["withheld"], found["eval_loss"], found["accuracy"]) == ("fewer than 5 rows", None, None)
+        assert "fewer than 5 rows" in admin("jobs", "results", job_id).out
+
+    def test_tell_of_each_answer_by_its_key(self, admin: Terminal, federation: Federation) -> None:
+        job_id = choosing(federation)
+        send(federation, "north", job_id, number=1, eval_loss=2.0, f1_macro=0.5, f1_1=0.25, precision_1=0.0)
+        found = shown(admin, job_id)["north"]
+        assert found["f1_macro"] == 0.5
+        assert found["answers"] == {"yes": {"precision": 0.0, "recall": None, "f1": 0.25}}
+        assert "yes" in admin("jobs", "results", job_id).out
+
+    def test_of_another_task_have_no_answers(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.running()
+        send(federation, "north", job_id, number=1, eval_loss=2.0)
+        found = shown(admin, job_id)["north"]
+        assert (found["eval_loss"], found["accuracy"], found["answers"]) == (2.0, None, {})
