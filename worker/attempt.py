@@ -15,11 +15,11 @@ from splitlearn.channel import Terms
 from splitlearn.control_plane.connecting import gateway_connector
 from splitlearn.control_plane.job_log import JobLog
 from splitlearn.control_plane.models import fetch_manifest, fetch_model, manifest_digest
-from splitlearn.control_plane.schemas import LeaseAnswer
+from splitlearn.control_plane.schemas import DeviceBody, LeaseAnswer
 from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.exchange import Exchange
 from splitlearn.identity import SpecSignature, verify_spec
-from splitlearn.parties import ComputeThread, TrunkParty
+from splitlearn.parties import ComputeThread, Progress, RoundFinished, StuckError, TrunkParty
 from splitlearn.partition import TrunkSegment
 from splitlearn.planning import Role
 from splitlearn.protocol import TrunkProtocol
@@ -46,14 +46,14 @@ class Station:
     Attributes:
         home: The control plane's thread.
         state: The worker's folder.
-        device: Where trunks are computed.
-        trunks: The trunk that is loaded.
+        devices: Where trunks are computed.
+        trunks: Those that are loaded.
         watch: Counts what is done.
     """
 
     home: Home
     state: StateFolder
-    device: torch.device
+    devices: tuple[torch.device, ...]
     trunks: TrunkCache
     watch: WorkerWatch
 
@@ -61,6 +61,19 @@ class Station:
     def models(self) -> Path:
         """Cache of models."""
         return self.state.path / "models"
+
+    def describe_devices(self) -> list[DeviceBody]:
+        """Return the devices as they are now."""
+        return [describe_device(device) for device in self.devices]
+
+    def models_at_hand(self) -> list[str]:
+        """Return the digests of the models whose layers lie here, the last used first."""
+        found = sorted(self.models.glob("manifests/*.json"), key=lambda path: path.stat().st_mtime)
+        return [path.stem for path in reversed(found)]
+
+    def used(self, digest: str) -> None:
+        """Note that a model was used just now."""
+        (self.models / "manifests" / f"{digest}.json").touch()
 
     def job_folder(self, job: str) -> Path:
         """Folder of a job's checkpoints."""
@@ -107,7 +120,9 @@ class Attempt:
         self._on_reached = on_reached
         self._last_round = 0 if lease.checkpoint is None else lease.checkpoint.round
         self._trunk: TrunkSegment | None = None
+        self._is_trained = False
         self._demand: Demand | None = None
+        self._num_rounds = 0
 
     async def run(self) -> Hosted:
         """Host until the last round is done, or an order says otherwise.
@@ -120,18 +135,30 @@ class Attempt:
         try:
             await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                work.result()
+                self._raise_failure(work)
                 return Hosted(self._end(), self._last_round, self._trunk)
             return Hosted(order.result(), self._last_round, None)
         except (RuntimeError, MemoryError) as error:
             if self._demand is None or not is_out_of_memory(error):
                 raise
             self._station.trunks.clear()
-            raise explain_out_of_memory(self._demand, describe_device(self._station.device)) from error
+            raise explain_out_of_memory(self._demand, self._station.describe_devices()) from error
         finally:
             for task in (work, order):
                 task.cancel()
-            await asyncio.gather(work, order, return_exceptions=True)
+            outcome, _ = await asyncio.gather(work, order, return_exceptions=True)
+            if isinstance(outcome, StuckError):  # whatever was ordered meanwhile: this process has to end
+                raise outcome
+
+    def _raise_failure(self, work: "asyncio.Task[None]") -> None:
+        """Raise what ended the work early. Once the last round is committed, only its result counts."""
+        error = work.exception()
+        if error is None:
+            return
+        if self._is_trained and isinstance(error, Exception) and not isinstance(error, StuckError):
+            _log.warning("tidying_failed", after_round=self._last_round, exc_info=error)
+            return
+        raise error
 
     def _end(self) -> Order:
         return Order.GO_ON if self._is_complete else self._orders.order
@@ -148,12 +175,15 @@ class Attempt:
             self._station.home, self._lease, spec, self._station.job_folder(self._lease.job)
         )
         async with AsyncExitStack() as stack:
-            compute = await stack.enter_async_context(ComputeThread("trunk"))
-            trunk = await compute(self._station.trunks.get, spec, demand.folder, demand.cut)
+            compute = await stack.enter_async_context(
+                ComputeThread("trunk", patience_seconds=spec.patience_seconds)
+            )
+            trunk = await compute(self._station.trunks.get, demand)
             trainer = await compute(lambda: TrunkTrainer(trunk, spec=spec))
             exchanges = {
                 silo.name: await stack.enter_async_context(self._exchange(spec, silo.name))
                 for silo in spec.silos
+                if silo.name not in self._lease.lost
             }
             party = self._party(spec, trainer, exchanges, compute, checkpoints)
             self._reached(spec, checkpoints.last_round() + 1, 0)
@@ -163,7 +193,7 @@ class Attempt:
                 await party.run()
             finally:
                 self._last_round = max(self._last_round, party.last_round)
-        self._trunk = trunk
+                self._trunk, self._is_trained = trunk, party.last_round == spec.rounds
 
     def _verified_spec(self) -> JobSpec:
         raw = base64.b64decode(self._lease.spec)
@@ -189,9 +219,15 @@ class Attempt:
         )
         digest = manifest_digest(spec.model)
         manifest = await station.home.ask(lambda client: fetch_manifest(client, digest, station.models))
+        station.used(digest)
         folder = manifest.folder(path)  # which knows all tensors' sizes, and needs the trunk's files alone
-        demand = Demand(spec, folder, folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers))
-        refuse_too_large(demand, describe_device(station.device))
+        demand = Demand(
+            spec,
+            folder,
+            folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers),
+            on_heap=any(device.type == "cpu" for device in station.devices),
+        )
+        refuse_too_large(demand, station.describe_devices())
         return demand
 
     def _exchange(self, spec: JobSpec, silo: str) -> Exchange:
@@ -227,21 +263,26 @@ class Attempt:
         reporter = RoundReporter(
             station.home,
             lease,
-            station.device,
+            station.devices,
             on_reached=lambda round_number, steps: self._reached(spec, round_number, steps),
             watch=station.watch,
             job_log=self._job_log,
             count_bytes=lambda: sum(exchange.traffic.total_bytes for exchange in exchanges.values()),
         )
+
+        def progressed(progress: Progress) -> None:
+            self._num_rounds += isinstance(progress, RoundFinished)
+            reporter(progress)
+
         return TrunkParty(
             spec=spec,
             trainer=trainer,
             exchanges=exchanges,
             compute=compute,
             checkpoints=checkpoints,
-            on_progress=reporter,
+            on_progress=progressed,
             publish=RoundPublisher(station.home, lease),
-            is_asked_to_stop=lambda: self._orders.ends_the_round,
+            is_asked_to_stop=lambda: self._orders.ends_the_job_after(self._num_rounds),
         )
 
     def _reached(self, spec: JobSpec, round_number: int, steps_done: int) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,6 +22,7 @@ from worker.home import Home
 TRUNK_PARTY = "trunk-0"
 STATE_FILE = "state.safetensors"
 _RESULT_FILE = "result.safetensors"
+_log = structlog.get_logger("worker.trunk")
 
 
 class LeasedCheckpoints(CheckpointStore):
@@ -111,7 +113,7 @@ async def publish_result(home: Home, trunk: TrunkSegment, folder: Path) -> BlobR
     try:
         return await home.ask(lambda client: send_blob(client, path))
     finally:
-        path.unlink(missing_ok=True)
+        _tidy_up(path)
 
 
 def _write_result(state: Mapping[str, Tensor], path: Path) -> None:
@@ -122,6 +124,13 @@ def _write_result(state: Mapping[str, Tensor], path: Path) -> None:
         raise StorageError(
             f"cannot write the result {path}: {error}; free space, then retry the job"
         ) from error
+
+
+def _tidy_up(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # the result is in the store: what is left here takes nothing away from it
+        _log.warning("tidying_failed", path=str(path), reason=error.strerror)
 
 
 def _keep_only(path: Path) -> None:

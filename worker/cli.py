@@ -1,5 +1,6 @@
-"""``trunkline worker``: one process for one device."""
+"""``trunkline worker``: one process, for one device or several."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from splitlearn.errors import TrunklineError
 
 _EPILOG = "Example: trunkline worker --invitation TEXT --device cuda:0"
 _INTERRUPTED = 130
+_STUCK = "stuck"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -26,7 +28,19 @@ def worker(
     state_dir: Annotated[
         Path | None, typer.Option(help="Key and caches; one folder per worker. Default: ~/.trunkline-worker")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto")] = None,
+    rotate_key: Annotated[
+        bool,
+        typer.Option(
+            "--rotate-key", help="Take a new key and end; the worker may run meanwhile, and its jobs go on."
+        ),
+    ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda, cuda:1 or mps; or several with commas (cuda:0,cuda:1), over which a trunk "
+            "is laid that is too large for one. Default: auto"
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads of the processor. Default: all cores")
     ] = None,
@@ -37,9 +51,8 @@ def worker(
         Path | None, typer.Option(help="That folder: the control plane's. Default: ~/.trunkline/broker")
     ] = None,
 ) -> None:
-    """Host trunks on one device of this machine; connects outward only."""
+    """Host trunks on one device of this machine, or over several; connects outward only."""
     from worker.log import configure_logging  # noqa: PLC0415 - torch takes seconds to load, --help need not
-    from worker.process import run  # noqa: PLC0415 - see above
     from worker.settings import Settings  # noqa: PLC0415 - see above
 
     given: dict[str, Any] = {
@@ -52,6 +65,13 @@ def worker(
     }
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     configure_logging(settings.log_format)
+    if rotate_key:
+        from worker.rotation import rotate  # noqa: PLC0415 - see above
+
+        rotate(settings.state_dir)
+        return
+    from worker.process import run  # noqa: PLC0415 - see above
+
     run(settings)
 
 
@@ -61,6 +81,9 @@ def main() -> int:
         app(standalone_mode=False, prog_name="trunkline worker")
     except TrunklineError as error:
         sys.stderr.write(f"error: {error.message}\n")
+        sys.stderr.flush()
+        if error.code == _STUCK:
+            os._exit(error.exit_code)  # the interpreter would wait for the thread that does not come back
         return error.exit_code
     except typer.Exit as ending:
         return ending.exit_code

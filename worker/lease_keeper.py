@@ -52,6 +52,11 @@ class LeaseKeeper:
         """The lease's epoch as last heard of; higher than the attempt's when it has to begin again."""
         return self._epoch
 
+    @property
+    def where(self) -> str:
+        """How far the training is, for people."""
+        return f"round {self._round}" if self._round else "before the first round"
+
     def reached(self, *, round_number: int, step: int) -> None:
         """Note how far the training is; from any thread."""
         self._round, self._step = round_number, step

@@ -11,12 +11,13 @@ class Order(IntEnum):
     """What to do; a higher one counts more, and is never taken back within an attempt."""
 
     GO_ON = 0
-    DRAIN_AFTER_ROUND = 1
-    PAUSE_AFTER_ROUND = 2
-    DRAIN_NOW = 3
-    BEGIN_AGAIN = 4
-    CANCEL = 5
-    LOST = 6
+    GIVE_WAY_AFTER_ROUND = 1
+    DRAIN_AFTER_ROUND = 2
+    PAUSE_AFTER_ROUND = 3
+    DRAIN_NOW = 4
+    BEGIN_AGAIN = 5
+    CANCEL = 6
+    LOST = 7
 
     @property
     def is_immediate(self) -> bool:
@@ -45,7 +46,9 @@ def order_of(answer: RenewAnswer, *, epoch: int) -> Answered:
         return Answered(Order.BEGIN_AGAIN, answer.epoch)
     if answer.desired is DesiredState.PAUSE:
         return Answered(Order.PAUSE_AFTER_ROUND, answer.epoch)
-    return Answered(Order.DRAIN_AFTER_ROUND if answer.drain else Order.GO_ON, answer.epoch)
+    if answer.drain:
+        return Answered(Order.DRAIN_AFTER_ROUND, answer.epoch)
+    return Answered(Order.GIVE_WAY_AFTER_ROUND if answer.turn_over else Order.GO_ON, answer.epoch)
 
 
 class Orders:
@@ -70,9 +73,15 @@ class Orders:
             await self._changed.wait()
         return self.order
 
-    @property
-    def ends_the_round(self) -> bool:
-        """Whether no other round is to begin."""
+    def ends_the_job_after(self, num_rounds: int) -> bool:
+        """Whether no other round is to begin.
+
+        Args:
+            num_rounds: Done in this attempt. Whoever gives way to others has done one, at least: jobs that
+                take turns all come to their end.
+        """
+        if self.order is Order.GIVE_WAY_AFTER_ROUND:
+            return num_rounds > 0
         return self.order is not Order.GO_ON
 
     def _take(self, order: Order) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import FrameType
 
 import structlog
@@ -14,7 +15,9 @@ from celery import Celery
 from celery.worker import state as celery_state
 
 from splitlearn.control_plane.enrolment import enrol
+from splitlearn.control_plane.expiry import ending_sentence
 from splitlearn.control_plane.requests import Absent, Back
+from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.control_plane.session import Session
 from splitlearn.control_plane.state_folder import Membership, StateFolder
 from splitlearn.errors import TrunklineError
@@ -22,7 +25,7 @@ from splitlearn.identity import CertificateKind
 from splitlearn.watching import Status, WatchListener
 from worker.attempt import Station
 from worker.celery_app import make_app
-from worker.devices import choose_device, describe_capabilities
+from worker.devices import choose_devices, describe_capabilities
 from worker.home import Home
 from worker.orders import Order
 from worker.settings import Settings
@@ -42,14 +45,15 @@ def run(settings: Settings) -> None:
     Raises:
         TrunklineError: It cannot begin, or another process has taken over.
     """
+    _log.info("worker_starting")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    device = choose_device(settings.device)
+    devices = choose_devices(settings.device)
     state = StateFolder(settings.state_dir)
     with state.locked():
         membership = _join(settings, state)
         with structlog.contextvars.bound_contextvars(worker=membership.name):
-            _serve(settings, state, membership, device)
+            _serve(settings, state, membership, devices)
 
 
 def _join(settings: Settings, state: StateFolder) -> Membership:
@@ -61,7 +65,9 @@ def _join(settings: Settings, state: StateFolder) -> Membership:
     return membership
 
 
-def _serve(settings: Settings, state: StateFolder, membership: Membership, device: torch.device) -> None:
+def _serve(
+    settings: Settings, state: StateFolder, membership: Membership, devices: tuple[torch.device, ...]
+) -> None:
     ending = _Ending(settings.drain_seconds)
     url = settings.broker_url.get_secret_value() if settings.broker_url else None
     watch = WorkerWatch(broker_url=url, broker_dir=settings.broker_dir)
@@ -76,12 +82,20 @@ def _serve(settings: Settings, state: StateFolder, membership: Membership, devic
         Home(lambda: Session(state, on_reach=reach), on_end=ending.end_with) as home,
     ):
         watch.reach.logged_in()
-        host = TrunkHost(Station(home, state, device, TrunkCache(device), watch))
+        _say_expiry(state)
+        station = Station(home, state, devices, TrunkCache(devices), watch)
+        host = TrunkHost(station, on_stuck=ending.end_with)
         ending.attach(host)
-        _report(settings, home, device)
-        app = make_app(broker_url=url, broker_dir=settings.broker_dir, worker=membership.name, host=host.host)
+        report = _Report(station, measure=settings.measure)
+        report.send()
+
+        def serve(dispatch: DispatchBody) -> None:
+            host.host(dispatch)
+            report.send_again()
+
+        app = make_app(broker_url=url, broker_dir=settings.broker_dir, worker=membership.name, host=serve)
         app.set_current()  # Celery looks a task up in the current application, not in the one that got it
-        _log.info("worker_ready", device=str(device), control_plane=membership.url)
+        _log.info("worker_ready", device=",".join(map(str, devices)), control_plane=membership.url)
         _take_tasks(app, membership.name, ending)
         _log.info("worker_stopped")
     ending.raise_refusal()
@@ -100,11 +114,40 @@ def _listening(settings: Settings, watch: WorkerWatch) -> Iterator[None]:
         yield
 
 
-def _report(settings: Settings, home: Home, device: torch.device) -> None:
-    speed = measure_trunk_tokens_per_second(device) if settings.measure else None
-    capabilities = describe_capabilities(device, trunk_tokens_per_second=speed)
-    home.start(home.client.put_capabilities(capabilities)).result()
-    _log.info("capabilities", device=capabilities.device.name, tokens_per_second=round(speed or 0))
+class _Report:
+    """Tells the control plane what this worker can do, and what it has at hand.
+
+    Args:
+        station: The worker.
+        measure: Whether its speed is measured, now.
+    """
+
+    def __init__(self, station: Station, *, measure: bool) -> None:
+        self._station = station
+        self._speed = measure_trunk_tokens_per_second(station.devices[0]) if measure else None
+
+    def send(self) -> None:
+        """Tell it; waits for the control plane if need be."""
+        station = self._station
+        capabilities = describe_capabilities(
+            station.devices, trunk_tokens_per_second=self._speed, models=station.models_at_hand()
+        )
+        station.home.start(station.home.client.put_capabilities(capabilities)).result()
+        names = " with ".join(device.name for device in capabilities.devices)
+        _log.info("capabilities", device=names, tokens_per_second=round(self._speed or 0))
+
+    def send_again(self) -> None:
+        """Tell what has changed with a job; where that is refused, the old word stands."""
+        try:
+            self.send()
+        except TrunklineError as error:
+            _log.warning("capabilities_refused", code=error.code, reason=error.message)
+
+
+def _say_expiry(state: StateFolder) -> None:
+    sentence = ending_sentence(state.identity().certificate, now=datetime.now(tz=UTC))
+    if sentence is not None:
+        _log.warning("certificate_expires", reason=sentence)
 
 
 def _take_tasks(app: Celery, name: str, ending: "_Ending") -> None:

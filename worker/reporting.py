@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 import torch
@@ -29,7 +29,7 @@ class RoundReporter:
     Args:
         home: The control plane's thread.
         lease: Of this attempt.
-        device: Whose memory is reported.
+        devices: Whose memory is reported.
         on_reached: Told of the round under way, and of the steps done in it.
         watch: Counts.
         job_log: Told of rounds, and now and then of a step.
@@ -40,7 +40,7 @@ class RoundReporter:
         self,
         home: Home,
         lease: LeaseAnswer,
-        device: torch.device,
+        devices: Sequence[torch.device],
         *,
         on_reached: OnReached,
         watch: WorkerWatch,
@@ -51,7 +51,7 @@ class RoundReporter:
         self._num_bytes = 0
         self._points: list[MetricPoint] = []
         self._sent_at = self._told_at = -math.inf
-        self._home, self._lease, self._device = home, lease, device
+        self._home, self._lease, self._devices = home, lease, devices
         self._on_reached = on_reached
         self._turns: list[TurnFinished] = []
 
@@ -105,7 +105,7 @@ class RoundReporter:
         self._home.start(self._send(self._home.client, waiting))
 
     def _values(self) -> dict[str, float]:
-        values: dict[str, float] = {"peak_memory_bytes": peak_memory_bytes(self._device)}
+        values: dict[str, float] = {"peak_memory_bytes": peak_memory_bytes(self._devices)}
         if self._turns:
             values["turn_seconds"] = sum(turn.seconds for turn in self._turns)
             values["turn_steps"] = sum(turn.num_steps for turn in self._turns)

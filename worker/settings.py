@@ -13,9 +13,10 @@ class Settings(BaseSettings):
     Attributes:
         state_dir: Key, certificate, and what is kept between two processes; one folder per worker.
         invitation: Text of an invitation; needed at the first start alone.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; several with commas: a trunk that is too
+            large for one is laid over them.
         threads: Of torch; None for torch's own choice.
-        drain_seconds: After SIGTERM the round may go on for so long.
+        drain_seconds: After SIGTERM the round may go on for so long; giving the lease back takes below 1 s.
         log_format: Lines for people, or JSON for a collector.
         broker_url: ``redis://...``; None for the folder.
         broker_dir: Folder of the embedded broker: the control plane's ``<state_dir>/broker``.
@@ -32,9 +33,9 @@ class Settings(BaseSettings):
 
     state_dir: Path = Field(default_factory=lambda: Path.home() / ".trunkline-worker")
     invitation: SecretStr | None = None
-    device: str = Field(default="auto", max_length=16)
+    device: str = Field(default="auto", max_length=128)
     threads: int | None = Field(default=None, ge=1, le=1024)
-    drain_seconds: float = Field(default=15.0, ge=0, le=3600)
+    drain_seconds: float = Field(default=4.0, ge=0, le=3600)
     log_format: Literal["console", "json"] = "console"
     broker_url: SecretStr | None = Field(default=None, validation_alias="TRUNKLINE_BROKER_URL")
     broker_dir: Path = Field(

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -10,12 +12,15 @@ from splitlearn.control_plane.errors import JobOverError, LeaseLostError, NotFou
 from splitlearn.control_plane.job_log import JobLog
 from splitlearn.control_plane.schemas import DispatchBody, LeaseAnswer, Reason, ReleaseBody
 from splitlearn.errors import TrainingError, TrunklineError
+from splitlearn.parties import SiloAwayError, SiloLeftError, StuckError
 from worker.attempt import Attempt, Hosted, Station
 from worker.checkpoints import publish_result
 from worker.lease_keeper import LeaseKeeper
 from worker.orders import Order, Orders
 
 _OUTDATED = (LeaseLostError, JobOverError, NotFoundError)
+_LAST_WORD_SECONDS = 5.0
+_PAUSE_SECONDS = 0.25
 _log = structlog.get_logger("worker.trunk")
 
 
@@ -34,10 +39,15 @@ class TrunkHost:
 
     Args:
         station: The worker.
+        on_stuck: Told when a computation did not come back, after the lease was given back: its thread cannot
+            be ended, so the process has to.
     """
 
-    def __init__(self, station: Station) -> None:
-        self._station = station
+    def __init__(
+        self, station: Station, *, on_stuck: Callable[[TrunklineError], None] = lambda _: None
+    ) -> None:
+        self._station, self._on_stuck = station, on_stuck
+        self._stuck: StuckError | None = None
         self._lock = threading.Lock()
         self._orders: Orders | None = None
         self._standing = Order.GO_ON
@@ -108,6 +118,8 @@ class TrunkHost:
             self._obey(None)
             watch.ended(end)
             telling.cancel()
+            if self._stuck is not None:
+                self._on_stuck(self._stuck)
 
     def _obey(self, orders: Orders | None) -> None:
         with self._lock:
@@ -125,9 +137,9 @@ class TrunkHost:
         try:
             return await attempt.run()
         except TrunklineError as error:
-            # Closed connections are often the first sign of what the control plane wants: ask it.
-            await keeper.ask_now()
-            await asyncio.sleep(0)
+            if isinstance(error, StuckError):
+                self._stuck = error
+            await _ask_why(error, keeper, orders)
             if not orders.order.is_immediate:
                 raise
             _log.info("attempt_overtaken", order=orders.order.name.lower(), reason=error.message)
@@ -165,15 +177,7 @@ class TrunkHost:
             return _Next(keeper.epoch) if keeper.epoch > lease.epoch else _OVER
         _log.warning("attempt_failed", code=error.code, reason=error.message)
         self._station.trunks.clear()
-        what, _, remedy = error.message.rpartition("; ")
-        reason = Reason(
-            who=self._name,
-            what=(what or error.message)[:2000],
-            where="worker",
-            next=(remedy if what else "see the worker's log, then: trunkline jobs retry")[:2000],
-        )
-        body = ReleaseBody(epoch=lease.epoch, outcome="failed", code=error.code, reason=reason)
-        return await self._release(body, lease)
+        return await self._release(failed_body(lease, error, who=self._name, where=keeper.where), lease)
 
     async def _release(self, body: ReleaseBody, lease: LeaseAnswer) -> _Next:
         try:
@@ -186,6 +190,41 @@ class TrunkHost:
     @property
     def _name(self) -> str:
         return f"worker:{self._station.state.enrolled().name}"[:64]
+
+
+async def _ask_why(error: TrunklineError, keeper: LeaseKeeper, orders: Orders) -> None:
+    """Ask what the control plane wants: closed connections are often the first sign of it.
+
+    A silo that left in mid-job is about to say why: its own word tells people more than ours that it left.
+    """
+    until = time.monotonic() + (_LAST_WORD_SECONDS if isinstance(error, SiloLeftError) else 0)
+    while True:
+        await keeper.ask_now()
+        await asyncio.sleep(0)
+        if orders.order.is_immediate or time.monotonic() > until:
+            return
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def failed_body(lease: LeaseAnswer, error: TrunklineError, *, who: str, where: str) -> ReleaseBody:
+    """Return how a lease is given back after an error: what waits or is tried again, and what has failed."""
+    what, _, remedy = error.message.rpartition("; ")
+    facts = {"who": who, "what": (what or error.message)[:2000], "where": where}
+    away: tuple[str, ...] = ()
+    match error:
+        case SiloAwayError():
+            facts["who"] = ", ".join(f"silo:{name}" for name in error.silos)[:64]
+            facts["next"] = "goes on by itself when the silo is back; see there: trunkline-agent status"
+            outcome, away = "waiting", error.silos
+        case StuckError():
+            facts["next"] = "this worker's process ends; the job goes on after the last round, once"
+            outcome = "stuck"
+        case _:
+            facts["next"] = (remedy if what else "see the worker's log, then: trunkline jobs retry")[:2000]
+            outcome = "failed"
+    return ReleaseBody.model_validate(
+        {"epoch": lease.epoch, "outcome": outcome, "code": error.code, "reason": facts, "away": away}
+    )
 
 
 def _bug(error: Exception) -> TrainingError:
@@ -204,6 +243,14 @@ def _release_body(lease: LeaseAnswer, hosted: Hosted, who: str) -> ReleaseBody:
         case Order.PAUSE_AFTER_ROUND:
             reason = Reason(who=who, what="the round is done, the job rests", where=where, next="resume it")
             return ReleaseBody(epoch=lease.epoch, outcome="paused", code="paused", reason=reason)
+        case Order.GIVE_WAY_AFTER_ROUND:
+            what = "its turn is over, others wait for the worker"
+            reason = Reason(who=who, what=what, where=where, next="goes on when it is its turn again")
+            return ReleaseBody(epoch=lease.epoch, outcome="drained", code="turn_over", reason=reason)
+        case Order.DRAIN_AFTER_ROUND:
+            what = "the worker is drained, or ends"
+            reason = Reason(who=who, what=what, where=where, next="another worker goes on")
+            return ReleaseBody(epoch=lease.epoch, outcome="drained", code="drained", reason=reason)
         case _:
             reason = Reason(who=who, what="the worker ends", where=where, next="another worker goes on")
             return ReleaseBody(epoch=lease.epoch, outcome="drained", code="drained", reason=reason)

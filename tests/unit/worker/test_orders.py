@@ -6,8 +6,12 @@ from splitlearn.control_plane.schemas import DesiredState, RenewAnswer
 from worker.orders import Order, Orders, order_of
 
 
-def answer(*, epoch: int = 3, desired: str = "run", drain: bool = False) -> RenewAnswer:
-    return RenewAnswer(epoch=epoch, valid_seconds=15, desired=DesiredState(desired), drain=drain)
+def answer(
+    *, epoch: int = 3, desired: str = "run", drain: bool = False, turn_over: bool = False
+) -> RenewAnswer:
+    return RenewAnswer(
+        epoch=epoch, valid_seconds=15, desired=DesiredState(desired), drain=drain, turn_over=turn_over
+    )
 
 
 class TestOrderOf:
@@ -17,6 +21,9 @@ class TestOrderOf:
             (answer(), Order.GO_ON),
             (answer(desired="pause"), Order.PAUSE_AFTER_ROUND),
             (answer(drain=True), Order.DRAIN_AFTER_ROUND),
+            (answer(turn_over=True), Order.GIVE_WAY_AFTER_ROUND),
+            (answer(drain=True, turn_over=True), Order.DRAIN_AFTER_ROUND),
+            (answer(desired="pause", turn_over=True), Order.PAUSE_AFTER_ROUND),
             (answer(epoch=4), Order.BEGIN_AGAIN),
             (answer(epoch=4, desired="pause"), Order.BEGIN_AGAIN),
             (answer(desired="cancel"), Order.CANCEL),
@@ -47,8 +54,18 @@ class TestOrders:
             orders.give(Order.PAUSE_AFTER_ROUND)
             await asyncio.sleep(0.01)
             assert not waiting.done()
-            assert orders.ends_the_round
+            assert orders.ends_the_job_after(0)
             waiting.cancel()
+
+        asyncio.run(test())
+
+    def test_whoever_gives_way_does_a_round_first(self) -> None:
+        async def test() -> None:
+            orders = Orders()
+            orders.give(Order.GIVE_WAY_AFTER_ROUND)
+            await asyncio.sleep(0)
+            assert not orders.ends_the_job_after(0)
+            assert orders.ends_the_job_after(1)
 
         asyncio.run(test())
 
