@@ -120,12 +120,14 @@ class JobKeeper:
 
     async def _keep(self) -> None:
         while True:
-            began = time.monotonic()
+            began, saved = time.monotonic(), self._folder.saved_rounds()
             ended, how = await self._live()
             if ended is not None or self._is_stopping:
                 self._close(ended)
                 return
-            pause_seconds = self._restarts.died(after_seconds=time.monotonic() - began)
+            pause_seconds = self._restarts.died(
+                after_seconds=time.monotonic() - began, got_on=not self._folder.saved_rounds() <= saved
+            )
             if pause_seconds is None:
                 await self._despair(how)
                 return

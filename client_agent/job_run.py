@@ -43,6 +43,8 @@ from splitlearn.errors import (
     TrainingError,
     TrunklineError,
 )
+from splitlearn.parties import StuckError
+from splitlearn.privacy import MIN_SILOS, refuse_few_silos
 from splitlearn.spec import JobSpec
 
 MAX_FAILED_ATTEMPTS = 3
@@ -73,6 +75,8 @@ class JobRun:
         folder: What is kept of the job.
         device: Where the blocks are computed.
         on_phase: Told what is done now.
+        min_metric_rows: Losses and scores over fewer rows are told to nobody.
+        min_silos_in_sum: Fewest silos over which this one averages its blocks.
     """
 
     def __init__(
@@ -86,15 +90,23 @@ class JobRun:
         folder: JobFolder,
         device: str,
         on_phase: OnPhase,
+        min_metric_rows: int = 1,
+        min_silos_in_sum: int = MIN_SILOS,
     ) -> None:
+        self._min_metric_rows, self._min_silos_in_sum = min_metric_rows, min_silos_in_sum
         self._spec, self._silo, self._control, self._view = spec, silo, control, view
         self._registry, self._folder, self._device = registry, folder, device
         self._on_phase = on_phase
         self._outbox = MetricsOutbox(folder.unsent_metrics, send=control.send_metrics)
         self._job_log = JobLog(control.send_logs)
+        self._attempt_id: str | None = None
 
     async def run(self) -> Ended:
-        """Do this silo's part, and say how it came out."""
+        """Do this silo's part, and say how it came out.
+
+        Raises:
+            StuckError: A computation did not come back: end this process; another goes on.
+        """
         sender = asyncio.create_task(self._outbox.run(), name="metrics")
         telling = asyncio.create_task(self._job_log.run(), name="log")
         self._job_log.tell("job_began")
@@ -102,6 +114,10 @@ class JobRun:
             return await self._run(sender)
         except (JobOverError, RevokedError, SupersededError) as error:
             return Ended(outcome="ended", code=error.code, message=error.message)
+        except StuckError as error:
+            _log.warning("this process ends, and another goes on: %s", loggable(error))
+            self._job_log.tell("stuck", level="error", code=error.code)
+            raise
         except TrunklineError as error:
             _log.warning("the job fails here: %s", loggable(error))
             self._job_log.tell("failed", level="error", code=error.code)
@@ -120,14 +136,14 @@ class JobRun:
             return await self._refuse(error)
         _log.info("prepared: %s", prepared.data.report.describe())
         self._job_log.tell("prepared")
-        self._outbox.put(points_of_report(prepared.data.report))
+        self._outbox.put(points_of_report(prepared.data.report, min_rows=self._min_metric_rows))
         if self._view.job.approval == _WAITING:
             await self._control.approve(ApprovalBody(decision="approved"))
             _log.info("approved by this silo's rule: every job that its data fits")
         await self._train(prepared)
         await self._export(prepared, model)
-        await _drained(self._outbox, sender)
-        await self._control.finish(FinishBody(outcome="completed"))
+        await self._hand_over_numbers(sender)
+        await self._control.finish(FinishBody(outcome="completed", attempt=self._attempt_id))
         self._job_log.tell("finished")
         _log.info("finished: the result is in %s", self._folder.result)
         return Ended(outcome="finished", message=str(self._folder.result))
@@ -135,6 +151,8 @@ class JobRun:
     async def _prepare(self) -> tuple[FetchedModel, Prepared]:
         dataset = self._dataset()
         dataset.refuse_other_task(self._spec.task.kind)
+        if self._spec.silo_blocks == "averaged":
+            refuse_few_silos(len(self._spec.silos), min_silos=self._min_silos_in_sum)
         model = await self._control.fetch_model(self._spec)
         _log.info("the silo's layers of %s are here", self._spec.model)
         prepared = await asyncio.to_thread(
@@ -160,7 +178,10 @@ class JobRun:
         with suppress(RefusedError):
             await self._control.finish(
                 FinishBody(
-                    outcome="failed", code=error.code, message=f"silo {self._silo!r}: {_public(error)}"
+                    attempt=self._attempt_id,
+                    outcome="failed",
+                    code=error.code,
+                    message=f"silo {self._silo!r}: {_public(error)}",
                 )
             )
 
@@ -182,6 +203,8 @@ class JobRun:
             try:
                 await self._attempt(prepared, lease)
                 over, num_failed = lease.epoch, 0
+            except StuckError:
+                raise
             except _OF_THE_OTHER_SIDE as error:
                 _log.warning("the attempt under epoch %d failed: %s", lease.epoch, loggable(error))
                 self._job_log.tell("attempt_failed", level="warning", code=error.code, epoch=lease.epoch)
@@ -195,7 +218,9 @@ class JobRun:
 
     async def _attach(self) -> SiloLease | None:
         try:
-            lease = await self._control.attach(secrets.token_hex(16))
+            attempt_id = secrets.token_hex(16)
+            lease = await self._control.attach(attempt_id)
+            self._attempt_id = attempt_id
         except NoLeaseError:
             await asyncio.sleep(_NO_LEASE_SECONDS)  # it ended after we saw it: look again
             return None
@@ -219,6 +244,8 @@ class JobRun:
             connect=self._control.connector(lease),
             newest=self._view.job.max_resume_round,
             device=self._device,
+            min_metric_rows=self._min_metric_rows,
+            min_silos_in_sum=self._min_silos_in_sum,
         )
         training = asyncio.create_task(
             take_part(prepared, attempt, folder=self._folder, outbox=self._outbox, job_log=self._job_log),
@@ -234,7 +261,9 @@ class JobRun:
         finally:
             for task in (training, moved):
                 task.cancel()
-            await asyncio.gather(training, moved, return_exceptions=True)
+            outcome, _ = await asyncio.gather(training, moved, return_exceptions=True)
+            if isinstance(outcome, StuckError):  # also where the epoch moved meanwhile
+                raise outcome
 
     async def _moves_on(self, epoch: int) -> bool:
         """Wait a while for the control plane to know more than that the attempt failed."""
@@ -254,6 +283,13 @@ class JobRun:
         trunk = self._folder.trunk_result(blob.digest)
         await self._control.download(blob, trunk)
         await asyncio.to_thread(export_whole, prepared, self._folder, trunk=trunk, base_name=model.source)
+
+    async def _hand_over_numbers(self, sender: "asyncio.Task[None]") -> None:
+        """Wait until the last numbers are accepted; the result is whole, whatever becomes of them."""
+        try:
+            await _drained(self._outbox, sender)
+        except (TrunklineError, OSError) as error:
+            _log.warning("the last numbers were not handed over (%s)", type(error).__name__)
 
     def _begin(self, phase: str, message: str = "") -> None:
         self._on_phase(PhaseBegan.model_validate({"phase": phase, "message": message}))

@@ -49,6 +49,10 @@ class JobFolder:
         """The last two rounds' checkpoints."""
         return self.path / "checkpoints"
 
+    def saved_rounds(self) -> frozenset[str]:
+        """Return the names of the rounds' checkpoints; another answer later means that the job got on."""
+        return frozenset(path.name for path in self.checkpoints.glob("round-*"))
+
     def trunk_result(self, digest: str) -> Path:
         """Return where the trunk's trained tensors of this digest lie, as they came."""
         return self.path / f"trunk-{digest}.safetensors"
@@ -62,6 +66,11 @@ class JobFolder:
     def traffic(self) -> Path:
         """Bytes that crossed up to the last rounds."""
         return self.path / "traffic.json"
+
+    @property
+    def sums(self) -> Path:
+        """What was summed with other silos, so that it is never summed again without one of them."""
+        return self.path / "sums.json"
 
     @property
     def unsent_metrics(self) -> Path:

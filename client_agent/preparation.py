@@ -6,9 +6,9 @@ from pathlib import Path
 from client_agent.data import Dataset
 from splitlearn.errors import DataError
 from splitlearn.planning import Cut, ModelFolder
-from splitlearn.records import MissingColumnError, read_records
-from splitlearn.spec import CausalLmTask, ChoiceTask, JobSpec, SftTask
-from splitlearn.tasks import SiloData, Task, Template, load_silo_data, load_tokenizer
+from splitlearn.records import MissingColumnError
+from splitlearn.spec import JobSpec
+from splitlearn.tasks import SiloData, Task, load_silo_data, load_tokenizer, refuse_unfit_row
 
 
 class DisagreementError(DataError):
@@ -84,6 +84,7 @@ def _read(spec: JobSpec, *, silo: str, dataset: Dataset, folder: ModelFolder) ->
             seed=spec.seed,
             columns=dataset.mapping,
             data_format=dataset.data_format,
+            layout=dataset.layout,
             vocab_size=vocab_size if isinstance(vocab_size, int) else None,
         )
     except MissingColumnError as error:
@@ -92,26 +93,12 @@ def _read(spec: JobSpec, *, silo: str, dataset: Dataset, folder: ModelFolder) ->
 
 def _refuse_missing_columns(dataset: Dataset, task: Task) -> None:
     """Look at the first row before all are tokenised."""
-    first = next(iter(read_records(dataset.path, data_format=dataset.data_format, columns=dataset.mapping)))
-    for column in columns_of(task):
-        first.text(column)
-
-
-def columns_of(task: Task) -> tuple[str, ...]:
-    """Return the columns that a task reads."""
-    match task:
-        case CausalLmTask():
-            return Template.parse(task.text).columns
-        case SftTask():
-            return (*Template.parse(task.prompt).columns, *Template.parse(task.answer).columns)
-        case ChoiceTask():
-            return (*Template.parse(task.prompt).columns, task.label)
+    refuse_unfit_row(next(dataset.records()), task=task)
 
 
 def _columns_missing(dataset: Dataset, column: str) -> DisagreementError:
-    records = read_records(dataset.path, data_format=dataset.data_format, columns=dataset.mapping)
     num_rows = num_lacking = 0
-    for record in records:
+    for record in dataset.records():
         num_rows += 1
         num_lacking += column not in record.columns
     counted = f"{num_lacking} of {num_rows} rows have no column {column!r}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from splitlearn.control_plane.schemas import MAX_METRICS, MetricPoint
-from splitlearn.errors import StorageError
+from splitlearn.errors import NoSpaceError
 from splitlearn.parties import Evaluated, Progress, StepDone
 from splitlearn.tasks import DataReport
 
@@ -31,18 +31,26 @@ _REPORT_NAMES = {
     "dropped": "rows_dropped",
     "training_tokens": "training_tokens",
     "label_tokens": "label_tokens_total",
+    "tokens_cut_left": "tokens_cut_left",
+    "tokens_cut_right": "tokens_cut_right",
 }
 """Fields of the report by the names that their counts leave under."""
 
 
-def points_of_report(report: DataReport) -> list[MetricPoint]:
-    """Return the counts of a silo's rows."""
+def points_of_report(report: DataReport, *, min_rows: int = 1) -> list[MetricPoint]:
+    """Return the counts of a silo's rows, and of how few rows nothing is told."""
     counts = asdict(report)
-    return _points(0, OF_A_ROUND, {name: counts[field] for field, name in _REPORT_NAMES.items()})
+    values = {name: counts[field] for field, name in _REPORT_NAMES.items()}
+    return _points(0, OF_A_ROUND, {**values, "min_metric_rows": min_rows})
 
 
-def points_of_progress(progress: Progress) -> list[MetricPoint]:
-    """Return the numbers of a step or an evaluation; none of anything else."""
+def points_of_progress(progress: Progress, *, min_rows: int = 1) -> list[MetricPoint]:
+    """Return the numbers of a step or an evaluation; none of anything else.
+
+    Args:
+        progress: What happened.
+        min_rows: A loss or score that stands on fewer rows is withheld: it is not among them.
+    """
     match progress:
         case StepDone():
             values = {
@@ -53,14 +61,23 @@ def points_of_progress(progress: Progress) -> list[MetricPoint]:
                 "compute_seconds": progress.compute_seconds,
                 "applied": int(progress.applied),
             }
+            if progress.num_rows < min_rows:
+                del values["loss"]
             return _points(progress.round, progress.step, values)
         case Evaluated():
-            values = {"eval_loss": progress.loss, "eval_tokens": progress.num_tokens}
-            if progress.accuracy is not None:
-                values["accuracy"] = progress.accuracy
-            return _points(progress.round, OF_A_ROUND, values)
+            return _points(progress.round, OF_A_ROUND, _of_evaluation(progress, min_rows))
         case _:
             return []
+
+
+def _of_evaluation(evaluated: Evaluated, min_rows: int) -> dict[str, float]:
+    values: dict[str, float] = {"eval_rows": evaluated.num_rows}
+    if evaluated.num_rows < min_rows:
+        return {**values, "eval_withheld_below": min_rows}
+    values |= {"eval_loss": evaluated.loss, "eval_tokens": evaluated.num_tokens}
+    if evaluated.accuracy is not None:
+        values["accuracy"] = evaluated.accuracy
+    return values | {score.name: score.value for score in evaluated.scores if score.num_rows >= min_rows}
 
 
 def points_of_round(round_number: int, values: dict[str, float]) -> list[MetricPoint]:
@@ -137,8 +154,11 @@ class MetricsOutbox:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(lines)
         except OSError as error:
-            raise StorageError(
-                f"cannot write {self._path} ({error.strerror}); free space, then retry the job"
+            raise NoSpaceError(
+                f"cannot write {len(lines)} bytes to {self._path} ({error.strerror}); free space, then retry "
+                "the job",
+                public=f"its disk refuses {len(lines)} bytes of the job's numbers ({error.strerror}); free "
+                "space there, then retry the job",
             ) from error
 
     def _read(self) -> list[MetricPoint]:

@@ -32,9 +32,19 @@ def export_whole(prepared: Prepared, folder: JobFolder, *, trunk: Path, base_nam
     except (OSError, SafetensorError) as error:
         raise StorageError(f"the trunk's result {trunk} cannot be read ({error}); retry the job") from error
     bottom, top = trained_parts(prepared, state)
-    if folder.result.exists():
-        shutil.rmtree(folder.result)  # of this very job: a process was killed before it could say so
+    _make_way(folder.result)
     export_result(
         prepared.folder, (bottom, trunk_state, top), prepared.spec.adapter, folder.result, base_name=base_name
     )
     return folder.result
+
+
+def _make_way(result: Path) -> None:
+    """Remove a result of this very job: a process was killed before it could say that it had it."""
+    try:
+        if result.exists():
+            shutil.rmtree(result)
+    except OSError as error:
+        raise StorageError(
+            f"cannot replace {result} ({error.strerror}); correct its permissions, then retry the job"
+        ) from error

@@ -30,6 +30,7 @@ from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.errors import RevokedError, SupersededError
 from splitlearn.control_plane.session import Session
 from splitlearn.control_plane.state_folder import StateFolder
+from splitlearn.parties import StuckError
 from splitlearn.spec import JobSpec
 
 _ENDED_IN_ORDER = 0
@@ -49,7 +50,10 @@ def run_job(order: Order, channel: socket.socket) -> int:
     folder = AgentFolder(order.state_dir).job(order.job_id)
     with folder.held():
         log_to(folder.log, also_stderr=False, log_format=order.log_format)
-        asyncio.run(_converse(order, channel))
+        try:
+            asyncio.run(_converse(order, channel))
+        except StuckError as error:
+            return error.exit_code  # nobody waits for the thread: the forker's child ends at once
     return _ENDED_IN_ORDER
 
 
@@ -108,5 +112,7 @@ async def _work(order: Order, view: JobView, writer: asyncio.StreamWriter) -> En
             folder=folder.job(order.job_id),
             device=choose_device(order.device),
             on_phase=on_phase,
+            min_metric_rows=order.min_metric_rows,
+            min_silos_in_sum=order.min_silos_in_sum,
         )
         return await run.run()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from client_agent.verification import refuse_unfit, verified_spec
 from client_agent.watch import AgentWatch
 from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.errors import RefusedError, RevokedError, SupersededError
+from splitlearn.control_plane.expiry import AGAIN_SECONDS, ending_sentence
 from splitlearn.control_plane.schemas import (
     ApprovalBody,
     DesiredState,
@@ -27,6 +29,7 @@ from splitlearn.control_plane.schemas import (
 )
 from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.errors import TrunklineError
+from splitlearn.spec import MIN_SILOS_AVERAGED
 
 _log = logging.getLogger(LOGGER)
 _POLL_SECONDS = 1.0  # until the control plane has said how often
@@ -47,6 +50,8 @@ class Supervisor:
         device: Where silo blocks are computed: ``auto``, ``cpu``, ``cuda``.
         log_format: Of the jobs' logs.
         watch: Counts what is done.
+        min_metric_rows: The silo's policy: losses and scores over fewer rows are told to nobody.
+        min_silos_in_sum: The silo's policy: fewest silos over which it averages its blocks.
     """
 
     def __init__(
@@ -60,7 +65,10 @@ class Supervisor:
         device: str,
         log_format: LogFormat = "console",
         watch: AgentWatch | None = None,
+        min_metric_rows: int = 1,
+        min_silos_in_sum: int = MIN_SILOS_AVERAGED,
     ) -> None:
+        self._min_metric_rows, self._min_silos_in_sum = min_metric_rows, min_silos_in_sum
         self._watch = watch or AgentWatch()
         self._log_format = log_format
         self._folder, self._state, self._client, self._forkery = folder, state, client, forkery
@@ -73,6 +81,7 @@ class Supervisor:
         self._refused: set[tuple[str, str]] = set()
         self._complaint = ""
         self._asked_at = 0.0
+        self._expiry_said_at = -math.inf
 
     async def run(self) -> None:
         """Serve until cancelled; on the way out every process ends in order.
@@ -100,6 +109,7 @@ class Supervisor:
             while True:
                 # More often than there are answers: a process may have ended here meanwhile.
                 poll_seconds = _POLL_SECONDS if answer is None else answer.poll_seconds
+                self._say_expiry()
                 try:
                     await self._announcer.announce_changes()
                     asking = asking or asyncio.create_task(self._ask(answer), name="ask")
@@ -131,6 +141,16 @@ class Supervisor:
         await asyncio.sleep(self._asked_at + last.poll_seconds - clock())
         self._asked_at = clock()
         return await self._client.silo_jobs(known=last.tag, wait_seconds=_WAIT_SECONDS)
+
+    def _say_expiry(self) -> None:
+        """Warn of the certificate's end, once a day."""
+        clock = asyncio.get_running_loop().time()
+        if clock - self._expiry_said_at < AGAIN_SECONDS:
+            return
+        self._expiry_said_at = clock
+        sentence = ending_sentence(self._state.identity().certificate, now=datetime.now(tz=UTC))
+        if sentence is not None:
+            _log.warning("%s", sentence)
 
     def _complain(self, error: TrunklineError) -> None:
         """Log what goes wrong once, not at every poll."""
@@ -197,6 +217,8 @@ class Supervisor:
             threads=self._threads,
             device=self._device,
             log_format=self._log_format,
+            min_metric_rows=self._min_metric_rows,
+            min_silos_in_sum=self._min_silos_in_sum,
         )
         return await self._forkery.fork(order)
 

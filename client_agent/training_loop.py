@@ -25,8 +25,9 @@ from splitlearn.control_plane.schemas import SiloLease
 from splitlearn.exchange import Exchange
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.link import Connect
-from splitlearn.parties import ComputeThread, Progress, SiloParty, StepDone, TurnStarted
+from splitlearn.parties import ComputeThread, Progress, SiloAveraging, SiloParty, StepDone, TurnStarted
 from splitlearn.partition import SiloBlocks, load_silo_blocks, segment_state
+from splitlearn.privacy import MIN_SILOS
 from splitlearn.protocol import SiloProtocol
 from splitlearn.tasks import BatchPlan, EvaluationPlan
 from splitlearn.training import CheckpointStore, SiloTrainer
@@ -46,6 +47,8 @@ class Attempt:
         connect: Opens a connection to the worker under this epoch.
         newest: Last round whose checkpoint counts; None for any.
         device: Where the silo's blocks are computed.
+        min_metric_rows: Losses and scores over fewer rows are told to nobody.
+        min_silos_in_sum: Fewest silos over which this one averages its blocks.
     """
 
     job_id: str
@@ -55,6 +58,8 @@ class Attempt:
     connect: Connect
     newest: int | None
     device: str
+    min_metric_rows: int = 1
+    min_silos_in_sum: int = MIN_SILOS
 
 
 async def take_part(
@@ -67,11 +72,13 @@ async def take_part(
     """
     spec, silo = prepared.spec, prepared.silo
     async with AsyncExitStack() as stack:
-        compute = await stack.enter_async_context(ComputeThread(f"silo {silo}"))
+        compute = await stack.enter_async_context(
+            ComputeThread(f"silo {silo}", patience_seconds=spec.patience_seconds)
+        )
         blocks = await compute(load_blocks, prepared, attempt.device)
         trainer = await compute(_trainer, prepared, blocks)
         exchange = await stack.enter_async_context(_exchange(prepared, attempt))
-        rounds = _Rounds(folder, exchange, outbox, job_log)
+        rounds = _Rounds(folder, exchange, outbox, job_log, min_metric_rows=attempt.min_metric_rows)
         party = SiloParty(
             spec=spec,
             silo=silo,
@@ -88,6 +95,7 @@ async def take_part(
                 batch_size=spec.evaluation.batch_size,
                 pad_token_id=0,
                 max_examples=spec.evaluation.max_rows,
+                task=spec.task,
             ),
             exchange=exchange,
             compute=compute,
@@ -95,6 +103,8 @@ async def take_part(
                 prepared, folder.checkpoints, newest=attempt.newest, on_saved=rounds.saved
             ),
             on_progress=rounds,
+            min_metric_rows=attempt.min_metric_rows,
+            averaging=_averaging(prepared, attempt, folder=folder, trainer=trainer, compute=compute),
             says_goodbye=False,  # another attempt follows, of this process or the next
         )
         await party.run()
@@ -165,7 +175,16 @@ class SiloCheckpoints(CheckpointStore):
 class _Rounds:
     """Reports what the party tells, and each round's totals when its checkpoint is on disk."""
 
-    def __init__(self, folder: JobFolder, exchange: Exchange, outbox: MetricsOutbox, job_log: JobLog) -> None:
+    def __init__(
+        self,
+        folder: JobFolder,
+        exchange: Exchange,
+        outbox: MetricsOutbox,
+        job_log: JobLog,
+        *,
+        min_metric_rows: int,
+    ) -> None:
+        self._min_metric_rows = min_metric_rows
         self._job_log, self._told_at = job_log, -math.inf
         self._path, self._exchange, self._outbox = folder.traffic, exchange, outbox
         self._loop = asyncio.get_running_loop()
@@ -177,7 +196,7 @@ class _Rounds:
             self._before = self._record.before(progress.round)
         if isinstance(progress, StepDone):
             self._tell(progress)
-        self._outbox.put(points_of_progress(progress))
+        self._outbox.put(points_of_progress(progress, min_rows=self._min_metric_rows))
 
     def _tell(self, done: StepDone) -> None:
         """Log a step, unless one was logged a moment ago."""
@@ -212,6 +231,23 @@ def _trainer(prepared: Prepared, blocks: SiloBlocks) -> SiloTrainer:
     return SiloTrainer(blocks, spec=spec, silo=prepared.silo, undoable=undoable)
 
 
+def _averaging(
+    prepared: Prepared, attempt: Attempt, *, folder: JobFolder, trainer: SiloTrainer, compute: ComputeThread
+) -> SiloAveraging | None:
+    if prepared.spec.silo_blocks != "averaged":
+        return None
+    return SiloAveraging.of(
+        prepared.spec,
+        job=attempt.job_id,
+        identity=attempt.identity,
+        trust=attempt.trust,
+        record=folder.sums,
+        trainer=trainer,
+        compute=compute,
+        min_silos=attempt.min_silos_in_sum,
+    )
+
+
 def _exchange(prepared: Prepared, attempt: Attempt) -> Exchange:
     spec, lease = prepared.spec, attempt.lease
     terms = Terms(
@@ -223,6 +259,6 @@ def _exchange(prepared: Prepared, attempt: Attempt) -> Exchange:
         worker_name=lease.worker,
     )
     protocol = SiloProtocol(terms, identity=attempt.identity, trust=attempt.trust, codec=Codec(spec.codec))
-    return Exchange(
-        protocol, connect=attempt.connect, peer=lease.worker, patience_seconds=spec.patience_seconds
-    )
+    # The worker's patience decides, and the control plane tells: giving up here would begin the attempt anew
+    # at all parties, and their patience with it.
+    return Exchange(protocol, connect=attempt.connect, peer=lease.worker, patience_seconds=math.inf)

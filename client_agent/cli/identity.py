@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,9 @@ from client_agent.places import AgentFolder
 from splitlearn.control_plane.admission import FederationAnswer
 from splitlearn.control_plane.enrolment import enrol
 from splitlearn.control_plane.errors import FolderInUseError, RefusedError, UnreachableError
+from splitlearn.control_plane.expiry import ending_sentence
 from splitlearn.control_plane.requests import Absent, Back, Requests
+from splitlearn.control_plane.rotation import rotate_key
 from splitlearn.control_plane.state_folder import Membership, StateFolder
 from splitlearn.identity import CertificateKind, Fingerprint
 
@@ -57,6 +60,25 @@ def enroll(
     show(facts, as_json=as_json, text=f"enrolled as silo {membership.name!r} at {membership.url}")
 
 
+def rotate(
+    *,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until a person with the offline root has signed.")
+    ] = False,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Take a new key; the agent may run meanwhile, and its jobs go on. The old key is refused afterwards."""
+    state = StateFolder(resolved(state_dir))
+    certificate = asyncio.run(
+        rotate_key(
+            state, wait=wait, on_reach=_say_reach, patience_seconds=None if wait else _PATIENCE_SECONDS
+        )
+    )
+    until = certificate.not_after.isoformat()
+    show(_facts(state, state.enrolled()), as_json=as_json, text=f"the new key is certified until {until}")
+
+
 def status(*, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: AsJson = False) -> None:
     """Show identity, control plane, data sets and jobs."""
     path = resolved(state_dir)
@@ -87,6 +109,7 @@ def _facts(state: StateFolder, membership: Membership) -> dict[str, Any]:
         "url": membership.url,
         "enrolled": True,
         "certificate_until": certificate.not_after.isoformat(),
+        "certificate_warning": ending_sentence(certificate, now=datetime.now(tz=UTC)),
         "root": str(Fingerprint.of(state.trust().root_public_key)),
     }
 

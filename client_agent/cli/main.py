@@ -15,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("enroll", epilog=identity.ENROLL_EPILOG)(identity.enroll)
+app.command("rotate-key", epilog="Example: trunkline-agent rotate-key")(identity.rotate)
 app.add_typer(data.app)
 app.command("run", epilog=running.EPILOG)(running.run)
 app.command("status", epilog="Example: trunkline-agent status --json")(identity.status)

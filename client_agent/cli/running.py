@@ -22,6 +22,7 @@ from splitlearn.control_plane.requests import Absent, Back
 from splitlearn.control_plane.session import Session
 from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.simulation.exit_codes import INTERRUPTED, OK
+from splitlearn.spec import MAX_SILOS, MIN_SILOS_AVERAGED
 from splitlearn.watching import Status, WatchListener
 
 EPILOG = "Example: trunkline-agent run --threads 8"
@@ -59,6 +60,23 @@ def run(
             help="Answer /healthz, /readyz and /metrics on this port of 127.0.0.1. Default: nowhere",
         ),
     ] = None,
+    min_metric_rows: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            envvar="TRUNKLINE_AGENT_MIN_METRIC_ROWS",
+            help="Losses and scores over fewer rows are told to nobody. Default: 1, all are told",
+        ),
+    ] = 1,
+    min_silos_in_sum: Annotated[
+        int,
+        typer.Option(
+            min=MIN_SILOS_AVERAGED,
+            max=MAX_SILOS,
+            envvar="TRUNKLINE_AGENT_MIN_SILOS_IN_SUM",
+            help="Fewest silos over which this one averages its blocks. Default: 3, which is also the least",
+        ),
+    ] = MIN_SILOS_AVERAGED,
     state_dir: StateDir = DEFAULT_STATE_DIR,
 ) -> None:
     """Stay up and take part in jobs. Ctrl-C or SIGTERM ends in order; the jobs wait for the next start."""
@@ -67,7 +85,9 @@ def run(
     state.enrolled()
     with state.locked():
         log_to(folder.log, also_stderr=True, log_format=log_format)
-        how = _How(threads or _num_cores(), device, log_format, AgentWatch())
+        how = _How(
+            threads or _num_cores(), device, log_format, AgentWatch(), min_metric_rows, min_silos_in_sum
+        )
         with _listening(how.watch, watch_port):
             signum = asyncio.run(_serve(folder, state, how))
     raise typer.Exit(INTERRUPTED if signum == signal.SIGINT else OK)
@@ -81,6 +101,8 @@ class _How:
     device: str
     log_format: LogFormat
     watch: AgentWatch
+    min_metric_rows: int
+    min_silos_in_sum: int
 
 
 @contextmanager
@@ -126,6 +148,8 @@ async def _supervise(folder: AgentFolder, state: StateFolder, how: _How) -> None
                 device=how.device,
                 log_format=how.log_format,
                 watch=how.watch,
+                min_metric_rows=how.min_metric_rows,
+                min_silos_in_sum=how.min_silos_in_sum,
             )
             await supervisor.run()
     finally:

@@ -1,5 +1,6 @@
 """One data set of the silo: a file, how to read it, and what was found in it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from client_agent.data.survey import Survey, file_state, survey
 from splitlearn.control_plane.schemas import DatasetAnnouncement, Sha256
 from splitlearn.errors import DataError
-from splitlearn.records import ColumnMapping, DataFormat
+from splitlearn.records import ColumnMapping, DataFormat, Layout, Record, read_records
 from splitlearn.spec import Name
 
-TaskKind = Literal["causal-lm", "sft", "choice", "any"]
+TaskKind = Literal["causal-lm", "sft", "summarise", "choice", "any"]
 ANY_TASK: TaskKind = "any"
 
 
@@ -22,6 +23,8 @@ class Dataset(BaseModel):
         name: What jobs call it.
         path: The file, absolute.
         data_format: How its rows are written.
+        layout: How rows lie in its objects.
+        preset: The preset that it was added by, whose prompt ``preview`` shows.
         columns: (name in templates, column in the file).
         task: The one kind of task that it may be used for, or ``any``.
         column_kinds: Kinds of value by column, columns already renamed.
@@ -34,6 +37,8 @@ class Dataset(BaseModel):
     name: Name
     path: Path
     data_format: DataFormat
+    layout: Layout = Layout.ROWS
+    preset: str | None = None
     columns: tuple[tuple[str, str], ...] = ()
     task: TaskKind = ANY_TASK
     num_rows: int = Field(ge=1)
@@ -45,18 +50,28 @@ class Dataset(BaseModel):
 
     @classmethod
     def read(
-        cls, name: str, path: Path, *, data_format: DataFormat, columns: ColumnMapping, task: TaskKind
+        cls,
+        name: str,
+        path: Path,
+        *,
+        data_format: DataFormat,
+        columns: ColumnMapping,
+        task: TaskKind,
+        layout: Layout = Layout.ROWS,
+        preset: str | None = None,
     ) -> Self:
         """Read a file and describe it.
 
         Raises:
             DataError: The file or some of its rows are wrong.
         """
-        found = survey(path, data_format=data_format, columns=columns)
+        found = survey(path, data_format=data_format, layout=layout, columns=columns)
         return cls(
             name=name,
             path=path,
             data_format=data_format,
+            layout=layout,
+            preset=preset,
             columns=columns.pairs,
             task=task,
             **_facts(found),
@@ -76,13 +91,21 @@ class Dataset(BaseModel):
         """
         return file_state(self.path) != (self.num_bytes, self.modified_ns)
 
+    def records(self) -> Iterator[Record]:
+        """Yield the file's rows, columns renamed.
+
+        Raises:
+            DataError: The file or a row is wrong.
+        """
+        return read_records(self.path, data_format=self.data_format, layout=self.layout, columns=self.mapping)
+
     def read_again(self) -> Self:
         """Return the data set as its file is now.
 
         Raises:
             DataError: The file or some of its rows are wrong now.
         """
-        found = survey(self.path, data_format=self.data_format, columns=self.mapping)
+        found = survey(self.path, data_format=self.data_format, layout=self.layout, columns=self.mapping)
         return self.model_copy(update=_facts(found))
 
     def serves(self, task_kind: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splitlearn.errors import DataError
-from splitlearn.records import ColumnMapping, DataFormat, Record, read_records
+from splitlearn.records import ColumnMapping, DataFormat, Layout, Record, read_records
 
 MAX_BAD_ROWS_SHOWN = 20
 _SCHEMA_CONTEXT = b"trunkline/dataset-schema/v1\0"
@@ -59,7 +59,9 @@ class Survey:
         return hashlib.sha256(_SCHEMA_CONTEXT + schema.encode()).hexdigest()
 
 
-def survey(path: Path, *, data_format: DataFormat, columns: ColumnMapping) -> Survey:
+def survey(
+    path: Path, *, data_format: DataFormat, columns: ColumnMapping, layout: Layout = Layout.ROWS
+) -> Survey:
     """Read every row of a file.
 
     Raises:
@@ -70,7 +72,7 @@ def survey(path: Path, *, data_format: DataFormat, columns: ColumnMapping) -> Su
     bad = _BadRows()
     try:
         num_rows, kinds, present = _count(
-            read_records(path, data_format=data_format, columns=columns, on_bad_row=bad.add)
+            read_records(path, data_format=data_format, layout=layout, columns=columns, on_bad_row=bad.add)
         )
     except DataError as error:  # where the next row begins is not known
         if not bad.num_bad:

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from client_agent.processes.messages import Exited, Forked, Order, line
+from client_agent.processes.messages import Exited, Forked, Loaded, Order, line
 
 _PRELOADED = ("client_agent.runner",)
 _MAX_FDS = 1
@@ -61,9 +61,16 @@ class Forker:
         """
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only a handler makes the wake-up happen
         signal.set_wakeup_fd(self._signalled.fileno())
+        try:
+            self._serve()
+        finally:
+            signal.set_wakeup_fd(-1)  # a process may still end after the socket is closed
+
+    def _serve(self) -> NoReturn:
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wakeup, selectors.EVENT_READ)
+            self._tell(line(Loaded()))
             while True:
                 ready = {key.fileobj for key, _ in selector.select()}
                 if self._wakeup in ready:

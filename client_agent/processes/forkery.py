@@ -11,7 +11,7 @@ from pathlib import Path
 
 from client_agent.log import LOGGER, open_privately
 from client_agent.processes.job_process import JobProcess
-from client_agent.processes.messages import Forked, FromForker, Order, line
+from client_agent.processes.messages import Forked, FromForker, Loaded, Order, line
 from splitlearn.errors import ProcessError, StorageError
 from splitlearn.party_environment import party_environment
 
@@ -149,7 +149,9 @@ class _Forker:
         with suppress(ConnectionError):
             while data := await self._reader.readline():
                 message = FromForker.validate_json(data)
-                if isinstance(message, Forked):
+                if isinstance(message, Loaded):
+                    _log.info("the forker, process %d, has loaded: jobs' processes begin at once", self.pid)
+                elif isinstance(message, Forked):
                     self._exit_code_of(message.pid)
                     self._forked.put_nowait(message)
                 elif (found := self._exit_codes.pop(message.pid, None)) is not None and not found.done():

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from splitlearn.control_plane.schemas import JobId, ProcessId, SiloJob, Word
+from splitlearn.spec import MIN_SILOS_AVERAGED
 
 MAX_LINE_BYTES = 8 << 20
 """A specification of 1 MiB in base 64, with room."""
@@ -20,6 +21,8 @@ class Order(_Message):
 
     Attributes:
         boot_id: The supervisor's: its processes log in as the one process that they are a part of.
+        min_metric_rows: Losses and scores over fewer rows are told to nobody.
+        min_silos_in_sum: Fewest silos over which this one averages its blocks.
     """
 
     job_id: JobId
@@ -28,6 +31,14 @@ class Order(_Message):
     threads: int = Field(ge=1)
     device: str
     log_format: Literal["console", "json"] = "console"
+    min_metric_rows: int = Field(default=1, ge=1)
+    min_silos_in_sum: int = Field(default=MIN_SILOS_AVERAGED, ge=MIN_SILOS_AVERAGED)
+
+
+class Loaded(_Message):
+    """Forker to supervisor, first: everything is loaded, orders are carried out at once."""
+
+    kind: Literal["loaded"] = "loaded"
 
 
 class Forked(_Message):
@@ -81,7 +92,9 @@ class Ended(_Message):
     message: str = ""
 
 
-FromForker = TypeAdapter[Forked | Exited](Annotated[Forked | Exited, Field(discriminator="kind")])
+FromForker = TypeAdapter[Loaded | Forked | Exited](
+    Annotated[Loaded | Forked | Exited, Field(discriminator="kind")]
+)
 ToJob = TypeAdapter[Update | Stop](Annotated[Update | Stop, Field(discriminator="kind")])
 FromJob = TypeAdapter[PhaseBegan | Ended](Annotated[PhaseBegan | Ended, Field(discriminator="kind")])
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,6 +93,9 @@ class House:
             restarts=Restarts(max_deaths=max_deaths),
         )
 
+    def has_started(self, number: int) -> bool:
+        return len(self.started) == number
+
     def record(self) -> JobRecord:
         record = JobRecord.read(self.folder.job(JOB.id).record)
         assert record is not None
@@ -134,6 +138,22 @@ class TestKeeper:
             keeper = house.keeper()
             await until(lambda: keeper.is_over)
             assert (len(house.started), house.given_up) == (2, [])
+
+        run(check())
+
+    def test_goes_on_with_a_job_of_which_each_process_saves_a_round(self, tmp_path: Path) -> None:
+        async def check() -> None:
+            house = House(
+                AgentFolder(tmp_path), [*(FakeProcess(stays=True) for _ in range(5)), FakeProcess(FINISHED)]
+            )
+            checkpoints = AgentFolder(tmp_path).job(JOB.id).checkpoints
+            keeper = house.keeper(max_deaths=2)
+            for number in range(1, 6):
+                await until(partial(house.has_started, number))
+                (checkpoints / f"round-{number:08d}").mkdir(parents=True)
+                house.started[-1].kill()
+            await until(lambda: keeper.is_over)
+            assert (len(house.started), house.given_up) == (6, [])
 
         run(check())
 

@@ -55,6 +55,7 @@ class FakeControl:
         self.said: list[tuple[str, str]] = []
         self.reasons: list[str] = []
         self.told: list[tuple[str, str]] = []
+        self.numbers: dict[str, float] = {}
 
     async def fetch_model(self, _: JobSpec) -> FetchedModel:
         return FetchedModel(Path("model"), "hub/model")
@@ -76,8 +77,8 @@ class FakeControl:
     async def send_logs(self, lines: Any) -> None:
         self.told += [(line.event, line.code) for line in lines]
 
-    async def send_metrics(self, _: Any) -> None:
-        pass
+    async def send_metrics(self, points: Any) -> None:
+        self.numbers |= {point.name: point.value for point in points}
 
     async def download(self, _: BlobRef, __: Path) -> None:
         pass
@@ -101,6 +102,11 @@ class Stage:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.view: JobView
         self.epochs: list[int] = []
+        self.min_metric_rows = 1
+        self.min_silos_in_sum = 3
+        self.sums_over: list[int] = []
+        self.spec = SPEC
+        self.withholds_below: list[int] = []
         self.prepare: Callable[..., Prepared] = lambda *_, **__: cast(
             "Prepared", type("P", (), {"data": DATA, "spec": SPEC, "silo": "north"})()
         )
@@ -121,7 +127,7 @@ class Stage:
         async def run() -> Ended:
             self.view = JobView(first)
             return await JobRun(
-                SPEC,
+                self.spec,
                 silo="north",
                 control=control,
                 view=self.view,
@@ -129,6 +135,8 @@ class Stage:
                 folder=self.folder,
                 device="cpu",
                 on_phase=lambda _: None,
+                min_metric_rows=self.min_metric_rows,
+                min_silos_in_sum=self.min_silos_in_sum,
             ).run()
 
         return asyncio.run(asyncio.wait_for(run(), 10))
@@ -141,6 +149,8 @@ class Stage:
 
     async def _take_part(self, _: Prepared, attempt: Attempt, **__: Any) -> None:
         self.epochs.append(attempt.lease.epoch)
+        self.withholds_below.append(attempt.min_metric_rows)
+        self.sums_over.append(attempt.min_silos_in_sum)
         await self.attempt(attempt.lease.epoch)
 
 
@@ -184,6 +194,35 @@ class TestApproval:
         control = FakeControl()
         assert stage.play(control, running(1)).outcome == "failed"
         assert (control.said, "/private" in control.reasons[0]) == ([("failed", "storage")], False)
+
+
+class TestNumbersOfFewRows:
+    def test_the_silos_policy_reaches_every_attempt_and_is_told(self, stage: Stage) -> None:
+        stage.min_metric_rows = 7
+        control = FakeControl(1)
+        assert stage.play(control, running(1)).outcome == "finished"
+        assert stage.withholds_below == [7]
+        assert control.numbers["min_metric_rows"] == 7
+
+
+class TestAveragedBlocks:
+    def averaged(self, stage: Stage) -> None:
+        silos = [{"name": name, "dataset": "notes"} for name in ("north", "south", "west")]
+        stage.spec = JobSpec.parse({"model": "m", "silos": silos, "silo_blocks": "averaged"})
+
+    def test_over_fewer_silos_than_the_silo_asks_for_are_refused(self, stage: Stage) -> None:
+        self.averaged(stage)
+        stage.min_silos_in_sum = 4
+        control = FakeControl()
+        ended = stage.play(control)
+        assert (ended.outcome, control.said) == ("refused", [("refused", "sum_roster")])
+        assert "this silo averages its blocks from 4 on" in ended.message
+        assert control.reasons == ["silo 'north': the secure sum has other silos than it needs, or too few"]
+
+    def test_over_enough_are_not(self, stage: Stage) -> None:
+        self.averaged(stage)
+        assert stage.play(FakeControl(1), running(1)).outcome == "finished"
+        assert stage.sums_over == [3]
 
 
 class TestAttempts:

@@ -1,6 +1,7 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from client_agent.reporting import MetricsOutbox, points_of_progress, points_of_
 from splitlearn.control_plane.schemas import MetricPoint
 from splitlearn.errors import StorageError
 from splitlearn.parties import Evaluated, StepDone
-from splitlearn.tasks import DataReport
+from splitlearn.tasks import DataReport, Score
 
 POINTS = points_of_round(1, {"wire_bytes": 7.0, "resent_messages": 0.0})
 
@@ -32,6 +33,7 @@ class TestPoints:
         points = points_of_progress(Evaluated("north", 3, 1.5, 20, None))
         assert {(point.name, point.round, point.step) for point in points} == {
             ("eval_loss", 3, -1),
+            ("eval_rows", 3, -1),
             ("eval_tokens", 3, -1),
         }
 
@@ -39,9 +41,45 @@ class TestPoints:
         points = points_of_progress(Evaluated("north", 3, 1.5, 20, 0.25))
         assert {point.value for point in points if point.name == "accuracy"} == {0.25}
 
+    def test_of_a_choice_have_its_scores(self) -> None:
+        scores = (Score("f1", 0.5, 20), Score("precision_0", 0.75, 20))
+        points = points_of_progress(Evaluated("north", 3, 1.5, 20, 0.25, scores=scores, num_rows=40))
+        assert {point.name: point.value for point in points}.items() >= {
+            "f1": 0.5,
+            "precision_0": 0.75,
+        }.items()
+
     def test_of_the_rows_stand_before_the_first_round(self) -> None:
         points = points_of_report(DataReport(9, 8, 1, 0, 0, 0, 0, 70, 60, 24))
         assert {point.name: point.value for point in points if point.round == 0}["rows_training"] == 8
+
+
+class TestWithheld:
+    EVALUATED = Evaluated("north", 3, 1.5, 20, 0.25, scores=(Score("f1", 0.5, 3),), num_rows=9)
+
+    def test_nothing_is_by_itself(self) -> None:
+        names = {point.name for point in points_of_progress(self.EVALUATED)}
+        assert names == {"eval_rows", "eval_loss", "eval_tokens", "accuracy", "f1"}
+
+    def test_an_evaluation_of_too_few_rows_leaves_their_number_and_the_limit(self) -> None:
+        points = points_of_progress(self.EVALUATED, min_rows=10)
+        assert {point.name: point.value for point in points} == {"eval_rows": 9, "eval_withheld_below": 10}
+
+    def test_as_many_rows_as_the_limit_are_enough(self) -> None:
+        assert "eval_loss" in {point.name for point in points_of_progress(self.EVALUATED, min_rows=9)}
+
+    def test_a_score_that_stands_on_fewer_rows_is_left_out_alone(self) -> None:
+        names = {point.name for point in points_of_progress(self.EVALUATED, min_rows=4)}
+        assert names == {"eval_rows", "eval_loss", "eval_tokens", "accuracy"}
+
+    def test_the_loss_of_a_step_of_too_few_rows_is_left_out(self) -> None:
+        done = replace(step(), num_rows=4)
+        assert "loss" in {point.name for point in points_of_progress(done, min_rows=4)}
+        assert "loss" not in {point.name for point in points_of_progress(done, min_rows=5)}
+
+    def test_the_limit_itself_is_told(self) -> None:
+        points = points_of_report(DataReport(9, 8, 1, 0, 0, 0, 0, 70, 60, 24), min_rows=7)
+        assert {point.value for point in points if point.name == "min_metric_rows"} == {7}
 
 
 class Receiver:
