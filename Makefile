@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-BENCH ?= channel gateway startup agent_memory split_step
+BENCH ?= channel gateway api fleet startup agent_memory party_memory split_step
 
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo test test-all check format bench soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ format: $(READY)  ## format the code and mend what ruff can mend
 
 bench: $(READY)  ## benchmarks, each prints its table; one alone: make bench BENCH=split_step ARGS="--dim 512"
 	@for name in $(BENCH); do $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
+
+soak: $(READY)  ## an hour of random faults on a whole platform; shorter: make soak ARGS="--minutes 5"
+	$(BIN)/python -m bench.soak $(ARGS)
 
 clean:  ## remove everything that the other targets made
 	rm -rf $(VENV) build client_agent/build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

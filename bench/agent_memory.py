@@ -11,9 +11,9 @@ and of the client to the end of its last step. The agent has two more: its super
 torch, and the forker, which loads everything beforehand and computes nothing. The job's process shares the
 forker's pages; they are counted in both.
 
-In theory a party needs its parameters, gradients, optimiser states, the activations that its layers keep (the
-planner's estimate, splitlearn.planning.estimates, made for training every weight) and the logits three times
-(themselves, their log-softmax, their gradient). What the imports alone take is measured, and added.
+In theory a party needs its parameters, gradients, optimiser states, the activations that its layers keep, and
+the logits three times (themselves, their log-softmax, their gradient): all by the planner's arithmetic
+(splitlearn.planning.estimates). What the imports alone take is measured, and added.
 """
 
 import argparse
@@ -209,7 +209,7 @@ def _comparison(
     folder = ModelFolder.open(task.model_folder)
 
     def theory(*roles: Role) -> Theory:
-        return theory_of(folder, roles, task.spec, vocab_size=case.vocab_size)
+        return theory_of(folder, roles, task.spec)
 
     return Comparison(
         case,

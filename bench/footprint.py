@@ -1,14 +1,10 @@
 """How much memory a party needs while it trains: what was measured, and what follows from sizes."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from splitlearn.planning import ModelFolder, Role
-from splitlearn.planning.estimates import estimate_memory
+from splitlearn.planning import ModelFolder, Role, Training, estimate_memory
 from splitlearn.spec import JobSpec
-
-_FLOAT32_BYTES = 4
-_LOGITS_KEPT = 3  # the logits, their log-softmax, their gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +31,28 @@ class Theory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
-def theory_of(folder: ModelFolder, roles: Collection[Role], spec: JobSpec, *, vocab_size: int) -> Theory:
+def theory_of(folder: ModelFolder, roles: Collection[Role], spec: JobSpec) -> Theory:
     """Say what a party needs that holds some segments, by the planner's arithmetic.
 
     Args:
         folder: The model.
-        roles: The segments that it holds; one that holds the top has the logits.
+        roles: The segments that it holds; one that holds the top has the logits. All are trained.
         spec: The job.
-        vocab_size: Of the model.
     """
     cut = spec.silos[0].cut
-    num_tokens = spec.batch_size * spec.max_tokens
     parts = [
         estimate_memory(
             folder,
             folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers),
             role,
-            adapter=spec.adapter,
-            optimizer=spec.optimizer,
-            batch_tokens=num_tokens,
+            replace(Training.of(spec, role), trains=True),
         )
         for role in roles
     ]
-    has_head = Role.TOP in roles
     return Theory(
         weights=sum(part.weights for part in parts),
         gradients=sum(part.gradients for part in parts),
         optimizer=sum(part.optimizer for part in parts),
         activations=sum(part.activations for part in parts),
-        logits=_LOGITS_KEPT * num_tokens * vocab_size * _FLOAT32_BYTES if has_head else 0,
+        logits=sum(part.logits for part in parts),
     )

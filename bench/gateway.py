@@ -36,7 +36,7 @@ _INTERRUPTED = 130
 _AT_ONCE = 50
 """Agents that connect at the same time."""
 _RELAY_COLUMNS = ("pairs", "frame MiB", "gateway GB/s", "echo GB/s", "ratio", "gateway MiB")
-_IDLE_COLUMNS = (
+IDLE_COLUMNS = (
     "agents",
     "start MiB",
     "all waiting MiB",
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     print_table("Frames through the gateway and through a plain echo", _RELAY_COLUMNS, map(_cells, relay))
     if idle:
-        print_table("Connections that only wait", _IDLE_COLUMNS, map(_idle_cells, idle))
+        print_table("Connections that only wait", IDLE_COLUMNS, map(idle_cells, idle))
     if options.json is not None:
         write_json(options.json, rows=[*relay, *idle], machine=describe_machine(threads=1))
     return 0
@@ -91,7 +91,7 @@ async def measure(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     if not options.agents:
         return relay, []
     say(f"{options.agents} agents connect and wait ...")
-    return relay, [await _idle_row(options.agents, options.frame_bytes)]
+    return relay, [await idle_row(options.agents, options.frame_bytes)]
 
 
 async def _relay_row(num_pairs: int, options: argparse.Namespace) -> Row:
@@ -145,7 +145,8 @@ async def _burst(near: Link, far: Link, frame: bytes, number: int) -> None:
             assert len(arrived) == len(frame)
 
 
-async def _idle_row(num_agents: int, frame_bytes: int) -> Row:
+async def idle_row(num_agents: int, frame_bytes: int) -> Row:
+    """Return what a gateway holds at its start, with agents that wait, and with all of them paired."""
     async with _relay(Kind.GATEWAY, frame_bytes, max_connections=2 * num_agents) as (gateway, url):
         start = _resident_bytes(gateway)
         silos: list[asyncio.Task[Link]] = []
@@ -238,7 +239,8 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _idle_cells(row: Row) -> list[str]:
+def idle_cells(row: Row) -> list[str]:
+    """Return such a row as the table shows it."""
     start, waiting, paired = (row[f"{when}_resident_bytes"] for when in ("start", "waiting", "paired"))
     if start is None:
         return [str(row["agents"]), *["unknown"] * 5]

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
 class TestTheory:
     def test_an_agent_holds_two_layers_embedding_and_head(self, folder: ModelFolder) -> None:
         spec = CASE.spec(model_folder=folder.path, num_steps=1)
-        theory = theory_of(folder, (Role.BOTTOM, Role.TOP), spec, vocab_size=64)
+        theory = theory_of(folder, (Role.BOTTOM, Role.TOP), spec)
         assert theory.weights == 4 * (EMBEDDING + HEAD + 32 + 2 * (LAYER + LORA))
         assert theory.gradients == 4 * 2 * LORA
         assert theory.optimizer == 2 * theory.gradients
@@ -38,13 +38,13 @@ class TestTheory:
 
     def test_a_client_holds_all_layers(self, folder: ModelFolder) -> None:
         spec = CASE.spec(model_folder=folder.path, num_steps=1)
-        theory = theory_of(folder, tuple(Role), spec, vocab_size=64)
+        theory = theory_of(folder, tuple(Role), spec)
         assert theory.weights == 4 * (EMBEDDING + HEAD + 32 + 4 * (LAYER + LORA))
         assert theory.gradients == 4 * 4 * LORA
 
     def test_who_has_no_head_has_no_logits(self, folder: ModelFolder) -> None:
         spec = CASE.spec(model_folder=folder.path, num_steps=1)
-        assert theory_of(folder, (Role.TRUNK,), spec, vocab_size=64).logits == 0
+        assert theory_of(folder, (Role.TRUNK,), spec).logits == 0
 
 
 class TestComparison:
