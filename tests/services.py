@@ -29,7 +29,7 @@ def find_postgresql() -> URL:
         finally:
             engine.dispose()
         return url
-    return _absent(
+    return absent(
         f"no PostgreSQL server at {' or '.join(urls)}; start one, or set TRUNKLINE_TEST_DATABASE_URL"
     )
 
@@ -52,13 +52,13 @@ def emptied_redis() -> Iterator[str]:
         try:
             server.ping()
         except RedisConnectionError as error:
-            _absent(f"no Redis server at {REDIS_URL}: {error}")
+            absent(f"no Redis server at {REDIS_URL}: {error}")
         server.flushdb()
         yield REDIS_URL
         server.flushdb()
 
 
-def _absent(message: str) -> NoReturn:
+def absent(message: str) -> NoReturn:
     if os.environ.get("TRUNKLINE_REQUIRE_SERVICES") == "1":  # noqa: TID251 - see above
         pytest.fail(message)
     pytest.skip(message)

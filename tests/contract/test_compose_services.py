@@ -11,7 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
@@ -171,6 +173,35 @@ class TestServices:
 
     def test_a_job_runs_to_its_end(self, completed_job: dict[str, Any]) -> None:
         assert completed_job["state"] == "completed"
+
+    @pytest.mark.usefixtures("completed_job")
+    @pytest.mark.parametrize(
+        ("port", "metric"),
+        [
+            ("8470", "trunkline_rounds_committed_total"),
+            ("8471", "trunkline_gateway_relayed_frames_total"),
+            ("8472", "trunkline_worker_rounds_total"),
+        ],
+        ids=["api", "gateway", "worker"],
+    )
+    def test_prometheus_reads_each_programs_numbers_by_its_token_alone(
+        self, composed: ComposedPlatform, port: str, metric: str
+    ) -> None:
+        here = [composed.replacements.table[port]]
+        here += [own[port] for own in composed.own_replacements.values() if port in own]  # the other gateway
+        token, samples = composed.values["TRUNKLINE_METRICS_TOKEN"], []
+        for number in here:
+            url = f"http://127.0.0.1:{number}/metrics"
+            assert httpx2.get(url, timeout=20).status_code in {401, 403}
+            answer = httpx2.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+            assert answer.status_code == 200, answer.text
+            samples += [
+                sample.value
+                for family in text_string_to_metric_families(answer.text)
+                for sample in family.samples
+                if sample.name == metric
+            ]
+        assert sum(samples) > 0  # a job was trained, by one gateway or the other
 
     @pytest.mark.usefixtures("completed_job")
     def test_nothing_fell_back_to_a_file(self, composed: ComposedPlatform) -> None:

@@ -67,6 +67,15 @@ MATRIX = {
     f"POST {API_PREFIX}/sign-out": USERS.format(204, 204),
     f"GET {API_PREFIX}/me": USERS.format(200, 200),
     f"POST {API_PREFIX}/me/password": "401 403 403 401 401 401 401",  # with a wrong password
+    f"POST {API_PREFIX}/me/second-factor": "401 403 403 401 401 401 401",  # with a wrong password
+    f"POST {API_PREFIX}/me/second-factor/confirm": USERS.format(409, 409),  # none was begun
+    f"POST {API_PREFIX}/me/second-factor/recovery-codes": USERS.format(409, 409),  # nobody has one
+    f"POST {API_PREFIX}/me/second-factor/remove": USERS.format(409, 409),  # likewise
+    f"GET {API_PREFIX}/openid": ANYBODY.format(200),
+    f"GET {API_PREFIX}/openid/start": ANYBODY.format(404),  # there is no provider
+    f"GET {API_PREFIX}/openid/callback": ANYBODY.format(404),  # likewise
+    f"POST {API_PREFIX}/workers/{{name}}/drain": ADMIN.format(200, 404),
+    f"POST {API_PREFIX}/workers/{{name}}/undrain": ADMIN.format(200, 404),
     f"GET {API_PREFIX}/tokens": USERS.format(200, 200),
     f"POST {API_PREFIX}/tokens": USERS.format(201, 201),
     f"DELETE {API_PREFIX}/tokens/{{token_id}}": USERS.format(404, 404),  # nobody else's token is shown
@@ -74,6 +83,8 @@ MATRIX = {
     f"POST {API_PREFIX}/users": ADMIN.format(201, 201),
     f"PATCH {API_PREFIX}/users/{{name}}": ADMIN.format(200, 404),
     f"POST {API_PREFIX}/users/{{name}}/password": ADMIN.format(200, 404),
+    f"DELETE {API_PREFIX}/users/{{name}}/second-factor": ADMIN.format(404, 404),  # the user has none
+    f"PATCH {API_PREFIX}/organization": ADMIN.format(200, 200),
     f"GET {API_PREFIX}/organization": USERS.format(200, 200),
     f"GET {API_PREFIX}/projects": USERS.format(200, 200),
     f"POST {API_PREFIX}/projects": ADMIN.format(201, 201),
@@ -87,8 +98,15 @@ MATRIX = {
     f"POST {API_PREFIX}/enrolment": ANYBODY.format(404),  # with an invented invitation
     f"GET {API_PREFIX}/login/nonce": ANYBODY.format(200),
     f"POST {API_PREFIX}/login": ANYBODY.format(401),  # with an invented nonce
+    f"POST {API_PREFIX}/rotation": ANYBODY.format(401),  # with an invented nonce
+    f"POST {API_PREFIX}/rotation/finish": ANYBODY.format(401),  # likewise
     f"POST {API_PREFIX}/session/heartbeat": PARTIES.format(200),
     f"DELETE {API_PREFIX}/session": PARTIES.format(204),
+    f"GET {API_PREFIX}/notice-channels": ADMIN.format(200, 200),
+    f"POST {API_PREFIX}/notice-channels": ADMIN.format(201, 201),
+    f"DELETE {API_PREFIX}/notice-channels/{{name}}": ADMIN.format(404, 404),  # there is none
+    f"POST {API_PREFIX}/notice-channels/{{name}}/test": ADMIN.format(404, 404),
+    f"GET {API_PREFIX}/notice-channels/{{name}}/notices": ADMIN.format(404, 404),
     f"GET {API_PREFIX}/audit": "401 403 403 403 200 200 200",
     f"GET {API_PREFIX}/audit/export": "401 403 403 403 200 200 200",
     f"POST {API_PREFIX}/models": ADMIN.format(202, 202),
@@ -102,6 +120,8 @@ MATRIX = {
     f"PUT {API_PREFIX}/silo/datasets": AGENTS.format(204),
     f"GET {API_PREFIX}/datasets": USERS.format(200, 200),
     f"GET {API_PREFIX}/silos/{{name}}/datasets": USERS.format(200, 404),
+    f"GET {API_PREFIX}/federation/revocations": ADMIN.format(200, 200),
+    f"POST {API_PREFIX}/federation/spec-signer/rotation": ADMIN.format(200, 200),
     f"GET {API_PREFIX}/federation/spec-signer": ADMIN.format(200, 200),
     f"PUT {API_PREFIX}/federation/spec-signer": ADMIN.format(422, 422),  # with bytes that are no certificate
     f"POST {API_PREFIX}/standings": ANYBODY.format(401),  # no user or party is a gateway
@@ -136,11 +156,22 @@ MATRIX = {
 
 _NO_BLOB = {"digest": "00" * 32, "num_bytes": 1}
 _REASON = {"who": "w", "what": "w", "where": "w", "next": "w"}
+_SAID = {"kind": "silo", "name": "north", "nonce": "invented", "signature": "A" * 86 + "=="}
 _LEASE = f"POST {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}"
 
 BODIES: dict[str, Any] = {
     f"POST {API_PREFIX}/sign-in": {"name": "somebody-{caller}", "password": "wrong"},
     f"POST {API_PREFIX}/me/password": {"current": "wrong", "new": "a-new-password"},
+    f"POST {API_PREFIX}/me/second-factor": {"password": "wrong"},
+    f"POST {API_PREFIX}/me/second-factor/confirm": {"code": "000000"},
+    f"POST {API_PREFIX}/me/second-factor/recovery-codes": {"code": "000000"},
+    f"POST {API_PREFIX}/me/second-factor/remove": {"code": "000000"},
+    f"PATCH {API_PREFIX}/organization": {"second_factor": "optional"},
+    f"POST {API_PREFIX}/notice-channels": {
+        "name": "ops",
+        "kind": "webhook",
+        "target": "https://hooks.example/x",
+    },
     f"POST {API_PREFIX}/tokens": {"name": "script"},
     f"POST {API_PREFIX}/users": {"name": "newcomer-{caller}", "role": "auditor"},
     f"PATCH {API_PREFIX}/users/{{name}}": {"disabled": True},
@@ -244,6 +275,12 @@ def _build(world: World) -> Stage:
     bodies = {
         f"POST {API_PREFIX}/enrolment": stranger.enrolment(secret=secrets.token_bytes(32)),
         f"POST {API_PREFIX}/login": parties["silo"].login(nonce="invented"),
+        f"POST {API_PREFIX}/rotation": {
+            **_SAID,
+            "public_key": parties["silo"].enrolment()["public_key"],
+            "new_signature": _SAID["signature"],
+        },
+        f"POST {API_PREFIX}/rotation/finish": _SAID,
     }
     told = {"job": job_id, "replica": 0, "epoch": 1, "silo": "north"}
     bodies[f"POST {API_PREFIX}/tickets"] = told

@@ -126,7 +126,11 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "exit_code", "sentence"),
         [
-            (("--silo-blocks", "averaged"), 2, "silo_blocks: 'averaged' is not served yet"),
+            (
+                ("--silo-blocks", "averaged", "--silos", "2"),
+                2,
+                "silo_blocks: 'averaged' needs at least 3 silos",
+            ),
             (("--schedule", "hierarchical"), 2, "schedule: 'hierarchical' is not served yet"),
             (("--schedule", "auto"), 2, "schedule: 'auto' is not served yet"),
             (("--learning-rate", "11"), 2, "--learning-rate 11.0 is above the limit"),

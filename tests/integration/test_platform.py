@@ -1,6 +1,7 @@
 """The whole platform, every part its own process, whole and with parts killed in mid-round."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -150,6 +151,22 @@ def _assert_same(ours: SimulationResult, theirs: SimulationResult) -> None:
         assert all(torch.equal(trained[name], reference[name]) for name in trained)
 
 
+def _assert_one_id_through_all_logs(folder: Path, silo: str) -> None:
+    """The id of the request that submitted the job stands in the log of every part that worked on it."""
+    logs = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.log")}
+    submitted = [line for line in logs["platform/logs/api.log"].splitlines() if "job_submitted" in line]
+    [found] = {re.findall(r"correlation_id=([A-Za-z0-9_-]{8,64})", line)[0] for line in submitted}
+    parts = {
+        "api": "platform/logs/api.log",
+        "gateway": "platform/logs/gateway.log",
+        "worker": "platform/logs/worker-1.log",
+        "agent": f"silos/{silo}/agent/",
+    }
+    for part, place in parts.items():
+        lines = [line for path, text in logs.items() if path.startswith(place) for line in text.splitlines()]
+        assert [line for line in lines if found in line], f"{part} says nothing of {found}: {lines[-20:]}"
+
+
 class TestPlatform:
     def test_killed_parts_cost_nothing_but_time(
         self,
@@ -163,6 +180,7 @@ class TestPlatform:
         result = federation.run()
         assert killer.killed == ["agent", "worker"]
         _assert_same(result, in_process)
+        _assert_one_id_through_all_logs(tmp_path, prepared[0].spec.silos[0].name)
         if services:
             assert not list(tmp_path.rglob("trunkline.db"))
             assert not list(tmp_path.rglob("broker/messages"))

@@ -78,9 +78,9 @@ class Stage:
         return text
 
     @contextmanager
-    def worker(self, *arguments: str, **settings: str) -> Iterator[Child]:
+    def worker(self, *arguments: str, name: str = WORKER, **settings: str) -> Iterator[Child]:
         """Run a worker process, killed at the end."""
-        child = self.new_worker(*arguments, **settings)
+        child = self.new_worker(*arguments, name=name, **settings)
         child.start()
         try:
             yield child
@@ -88,15 +88,15 @@ class Stage:
             child.signal(signal.SIGKILL)
             child.stop()
 
-    def new_worker(self, *arguments: str, **settings: str) -> Child:
+    def new_worker(self, *arguments: str, name: str = WORKER, **settings: str) -> Child:
         """Return a worker that is not started."""
         places = self.stack.places
-        is_new = not places.worker_dir(WORKER).exists()
+        is_new = not places.worker_dir(name).exists()
         program = worker_program(
             places,
             {**self.environment, "TRUNKLINE_WORKER_LOG_FORMAT": "json", **settings},
-            name=WORKER,
-            invitation=self.invite("worker", WORKER) if is_new else None,
+            name=name,
+            invitation=self.invite("worker", name) if is_new else None,
             arguments=("--device", "cpu", "--threads", "1", *arguments),
         )
         return Child(program, log_folder=self.folder / "logs")
@@ -132,9 +132,9 @@ class Stage:
             await asyncio.sleep(_POLL_SECONDS)
         return found
 
-    def log(self) -> str:
-        """Return what the worker has said."""
-        return (self.folder / "logs" / f"{WORKER}.log").read_text()
+    def log(self, name: str = WORKER) -> str:
+        """Return what a worker has said."""
+        return (self.folder / "logs" / f"{name}.log").read_text()
 
 
 @contextmanager

@@ -1,0 +1,17 @@
+"""The stage of ``bench.stage`` for tests: its servers are required where the environment says so."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.stage import OwnServer, ServerAbsentError, own_postgresql, own_redis
+from tests import services
+
+
+@contextmanager
+def own_servers() -> Iterator[tuple[OwnServer, OwnServer]]:
+    """Start PostgreSQL and Redis for whoever may kill them; skip or fail where they are not installed."""
+    try:
+        with own_postgresql() as database, own_redis() as broker:
+            yield database, broker
+    except ServerAbsentError as error:
+        services.absent(str(error))

@@ -1,0 +1,86 @@
+"""``kill -9`` of every part in mid-job: it completes, and what it leaves is the same bit for bit."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.stage import Finished, OwnServer, Stage, StageInputs, make_inputs
+
+pytestmark = pytest.mark.slow
+
+STEPS_BETWEEN = 9
+"""Between a recovery and the next kill: no divisor of a round's twenty, so that kills come anywhere in it."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> StageInputs:
+    return make_inputs(tmp_path_factory.mktemp("inputs"), rounds=9, steps_per_round=20)
+
+
+@pytest.fixture(scope="module")
+def stage(
+    servers: tuple[OwnServer, OwnServer], inputs: StageInputs, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    database, broker = servers
+    made = Stage(tmp_path_factory.mktemp("stage"), inputs, database=database, broker=broker)
+    with made.running():
+        yield made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stage: Stage, inputs: StageInputs) -> Finished:
+    """The same job, let alone."""
+    return stage.finish(stage.submit(inputs.job()))
+
+
+def kill_and_start(stage: Stage, part: str) -> None:
+    """As a process manager would: what was killed is started again, a job's process by its agent."""
+    stage.kill(part)
+    if not part.startswith("child-"):
+        stage.start(part)
+
+
+class TestEveryPart:
+    def test_all_seven_killed_in_one_job_change_nothing(
+        self, stage: Stage, inputs: StageInputs, undisturbed: Finished
+    ) -> None:
+        north, south = stage.silos
+        job = stage.submit(inputs.job())
+        trained = stage.wait_for_steps(STEPS_BETWEEN)
+        for part in (
+            "gateway",
+            f"child-{north}",
+            "database",
+            "worker-1",
+            "broker",
+            f"agent-{south}",
+            "api",
+        ):
+            assert stage.job(job)["state"] in {"preparing", "running"}, f"too late to kill {part}"
+            kill_and_start(stage, part)
+            trained = stage.wait_for_steps(STEPS_BETWEEN, since=stage.steps_done())
+        assert trained
+        assert stage.finish(job) == undisturbed
+
+    def test_servers_api_and_gateway_killed_together_change_nothing(
+        self, stage: Stage, inputs: StageInputs, undisturbed: Finished
+    ) -> None:
+        job = stage.submit(inputs.job())
+        stage.wait_for_steps(STEPS_BETWEEN)
+        parts = ("database", "broker", "api", "gateway", "worker-1")
+        for part in reversed(parts):
+            stage.kill(part)
+        for part in parts:
+            stage.start(part)
+        assert stage.finish(job) == undisturbed
+
+    def test_killed_before_a_worker_took_the_job_up_loses_no_task(
+        self, stage: Stage, inputs: StageInputs, undisturbed: Finished
+    ) -> None:
+        """The broker keeps nothing on disk: a task that lay there is sent again."""
+        stage.freeze("worker-1")
+        job = stage.submit(inputs.job())
+        stage.wait(lambda: stage.events(job, "lease_granted"), what="the dispatch")
+        kill_and_start(stage, "broker")
+        stage.thaw("worker-1")
+        assert stage.finish(job) == undisturbed

@@ -1,0 +1,52 @@
+"""Silo blocks averaged by a secure sum, every party its own process, one of them killed in between."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from splitlearn.simulation.demo_inputs import plan_job, prepare_inputs, read_rows
+from splitlearn.simulation.demo_options import DemoOptions
+from splitlearn.simulation.federation import simulate
+from tests.integration.test_platform import Killer, _assert_same, _federation
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = DemoOptions(
+    silos=3,
+    silo_blocks="averaged",
+    rounds=3,
+    steps_per_round=4,
+    batch_size=2,
+    max_tokens=32,
+    evaluation_rows=4,
+    centralised=False,
+)
+
+
+class TestPlatform:
+    def test_averages_as_one_process_does_and_outlives_a_killed_agent_and_worker(
+        self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        spec = plan_job(OPTIONS)
+        rows = read_rows(OPTIONS, spec)
+        inputs = prepare_inputs(OPTIONS, rows, folder=None, models=tmp_path_factory.mktemp("models"))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        expected = simulate(
+            inputs.spec,
+            model_folder=inputs.model_folder,
+            data=inputs.data,
+            work_dir=tmp_path_factory.mktemp("in-process"),
+        )
+        torch.set_num_threads(threads)
+
+        killer = Killer(inputs.spec.silos[1].name)
+        federation = killer.federation = _federation((inputs, rows), tmp_path, killer)
+        result = federation.run()
+
+        assert killer.killed == ["agent", "worker"]
+        _assert_same(result, expected)
+        records = list(tmp_path.rglob("sums.json"))
+        assert len(records) == 3
+        assert all('"unfinished": null' in record.read_text() for record in records)
