@@ -22,10 +22,10 @@ from bench.model_folder import write_model
 from bench.processes import child
 from bench.tables import say
 from splitlearn.identity import Identity
-from splitlearn.party_environment import LARGE_PAGES, PATIENT_WAITING
+from splitlearn.party_environment import KEPT_HEAP, LARGE_PAGES, PATIENT_WAITING, silo_environment
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
 
-_TOLD = ("OMP_WAIT_POLICY", *PATIENT_WAITING, *LARGE_PAGES)
+_TOLD = ("OMP_WAIT_POLICY", *PATIENT_WAITING, *LARGE_PAGES, *KEPT_HEAP)
 
 _PLATFORM_END_SECONDS = 60.0  # the parts are stopped in order
 
@@ -165,7 +165,7 @@ async def _run_over_websocket(task: Task, environment: Mapping[str, str]) -> Mea
     silo_request = SiloRequest(task=task, credentials=_credentials(roster.silos[silo_name], roster))
     async with (
         child("bench.worker", worker_request, environment=environment) as worker,
-        child("bench.silo", silo_request, environment=environment) as silo,
+        child("bench.silo", silo_request, environment=silo_environment(environment)) as silo,
     ):
         silo.send(await worker.receive(WorkerListens))
         measured, answered = await _both(silo.receive(Measured), worker.receive(WorkerAnswer))

@@ -21,7 +21,7 @@ from bench.cases import Case
 from bench.machine import describe_machine
 from bench.model_folder import write_model
 from bench.tables import json_path, print_table, write_json
-from splitlearn.party_environment import party_environment
+from splitlearn.party_environment import party_environment, silo_environment
 from splitlearn.planning import ModelFolder, Role, Training, estimate_memory
 from splitlearn.simulation.platform.memory import peak_memory_of
 from splitlearn.spec import JobSpec
@@ -61,7 +61,8 @@ def measure(party: Party, case: Case) -> Row:
         write_model(case, folder)
         spec_file.write_bytes(spec.canonical_bytes())
         command = [sys.executable, "-m", "bench.party_memory_child", party, str(folder), str(spec_file)]
-        environment = party_environment(
+        its_environment = party_environment if party == "worker" else silo_environment
+        environment = its_environment(
             {**os.environ, "OMP_NUM_THREADS": "1"}  # noqa: TID251 - an entry point; the child gets it
         )
         done = subprocess.run(  # noqa: S603 - this interpreter, our own module

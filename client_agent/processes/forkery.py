@@ -13,7 +13,7 @@ from client_agent.log import LOGGER, open_privately
 from client_agent.processes.job_process import JobProcess
 from client_agent.processes.messages import Forked, FromForker, Loaded, Order, line
 from splitlearn.errors import ProcessError, StorageError
-from splitlearn.party_environment import party_environment
+from splitlearn.party_environment import silo_environment
 
 _START_SECONDS = 120.0  # to load torch and transformers on a slow, busy machine
 _STOP_SECONDS = 2.0
@@ -38,7 +38,7 @@ class Forkery:
     """
 
     def __init__(self, *, environment: Mapping[str, str], log_path: Path) -> None:
-        self._environment = party_environment({**environment, **_ONE_THREAD_WHILE_LOADING})
+        self._environment = silo_environment({**environment, **_ONE_THREAD_WHILE_LOADING})
         self._log_path = log_path
         self._lock = asyncio.Lock()
         self._forker: _Forker | None = None

@@ -2,15 +2,30 @@
 
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from splitlearn.party_environment import LARGE_PAGES, PATIENT_WAITING, party_environment
+from splitlearn.party_environment import (
+    KEPT_HEAP,
+    LARGE_PAGES,
+    PATIENT_WAITING,
+    party_environment,
+    silo_environment,
+)
 
 PROGRAM = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+FAULTS_OF_THE_SECOND = """
+import resource
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytes(b"x") * (64 << 20)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+"""A step's large tensors, as the allocator sees them: asked for, written, given back, asked for again."""
 
 
 class TestPartyEnvironment:
@@ -37,3 +52,18 @@ class TestPartyEnvironment:
         command = [sys.executable, "-c", PROGRAM, str(runtime)]
         shown = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
         assert f"GOMP_SPINCOUNT = '{PATIENT_WAITING['GOMP_SPINCOUNT']}'" in shown.stderr
+
+
+class TestSiloEnvironment:
+    def test_adds_to_a_partys_what_keeps_the_heap(self) -> None:
+        assert silo_environment({"PATH": "/bin"}) == {**party_environment({"PATH": "/bin"}), **KEPT_HEAP}
+        assert silo_environment({"MALLOC_ARENA_MAX": "4"})["MALLOC_ARENA_MAX"] == "4"
+
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator has these settings")
+    def test_memory_of_one_step_serves_the_next(self) -> None:
+        command = [sys.executable, "-c", FAULTS_OF_THE_SECOND]
+        environment = silo_environment(dict(os.environ))  # noqa: TID251
+        shown = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
+        first, second = map(int, shown.stdout.split())
+        assert first > 0
+        assert second < 64, "of 16,384 pages"
