@@ -23,11 +23,21 @@ $(READY): pyproject.toml client_agent/pyproject.toml constraints.txt
 demo: $(READY)  ## three silos fine-tune one model together, every part a process; flags by ARGS="..."
 	$(BIN)/trunkline demo $(ARGS)
 
-test: $(READY)  ## the fast tests
-	$(BIN)/pytest -m "not slow" $(ARGS)
+test: $(READY)  ## the fast tests; some of them: ARGS="tests/unit/wire -k int8"
+	$(call pytest,-m "not slow")
 
 test-all: $(READY)  ## all tests: also those that kill and restart whole platforms
-	$(BIN)/pytest $(ARGS)
+	$(call pytest,)
+
+# Suite by suite, each with its seconds, all of them also after a failure. Tests that start no platform run two at
+# a time; a platform is many processes already. No test collected (5) is no failure: some suites are all slow.
+define pytest
+	@if [ -n '$(ARGS)' ]; then exec $(BIN)/pytest $(1) $(ARGS); fi; failed=; \
+	for suite in "-n 2 --dist loadfile tests/unit tests/fuzz" tests/contract tests/integration tests/faults; do \
+		echo "== $$suite"; $(BIN)/pytest $(1) $$suite || [ $$? -eq 5 ] || failed="$$failed $$suite"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+endef
 
 check: $(READY)  ## formatting, lints, types, import contracts
 	$(BIN)/ruff format --check .
