@@ -1,10 +1,11 @@
 """An hour (``--minutes``) of random faults on a whole platform that runs one job after another.
 
 PostgreSQL and Redis of its own, API, gateway, worker and two agents (``bench.stage``), a tiny model in fp32.
-Every few seconds a fault is drawn: a part is killed and started again, several at once, or one is frozen for
-a while. What dies by itself is started again, as a process manager would. Each job's result is compared bit
-for bit with that of the first job, which is let alone. Every minute memory, open files, threads and the
-database's size are written down; the last table says how much of each grew over the second half of the time.
+After a pause of seconds and, mostly, a committed round a fault is drawn: a part is killed and started again,
+several at once, or one is frozen for a while. What dies by itself is started again, as a process manager
+would. Each job's result is compared bit for bit with that of the first job, which is let alone. Every minute
+memory, open files, threads and the database's size are written down; the last table says how much of each
+grew over the second half of the time.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import describe_machine
-from bench.soak_faults import Fault, Weather
+from bench.soak_faults import Fault, Progress, Weather
 from bench.soak_growth import COLUMNS, Sample, growth, sample
 from bench.stage import (
     ENDED,
@@ -32,11 +33,13 @@ from bench.stage import (
     own_redis,
 )
 from bench.tables import json_path, positive, print_table, say, write_json
-from splitlearn.errors import TrunklineError
+from splitlearn.errors import ProcessError, TrunklineError
 
 _ABSENT, _INTERRUPTED = 2, 130
 _SAMPLE_SECONDS = 60.0
 _LOOK_SECONDS = 0.25
+_STILL_SECONDS = 900.0
+"""Without a committed round: longer than patience (300 s), a retry of everything, and a slow machine."""
 
 
 @dataclass
@@ -116,26 +119,60 @@ def _soak(
 ) -> None:
     began = sampled = time.monotonic()
     season.samples.append(sample(stage, minute=0.0))
-    job = stage.submit(inputs.job())
+    watch = _Watch(stage, stage.submit(inputs.job()))
     while True:
         now = time.monotonic()
+        weather.look_after()
+        season.faults = weather.survived
         if now - sampled >= _SAMPLE_SECONDS:
             sampled = now
             weather.calm()
             season.samples.append(sample(stage, minute=(now - began) / 60))
-            _say_minute(season, weather)
+            _say_minute(season, weather, watch)
+        if weather.is_calm:
+            weather.see(watch.look())
         if weather.is_due and now - began <= seconds:  # then the last job may end
             weather.strike()
-        season.faults = weather.survived
-        weather.look_after()
-        if weather.is_calm and stage.job(job)["state"] in ENDED:
-            _judge(stage, job, undisturbed, season)
+        elif weather.is_calm and watch.is_ended:
+            _judge(stage, watch.job, undisturbed, season)
             if now - began > seconds:
                 break
-            job = stage.submit(inputs.job())
+            watch = _Watch(stage, stage.submit(inputs.job()))
         time.sleep(_LOOK_SECONDS)
     season.faults = weather.survived
     season.samples.append(sample(stage, minute=(time.monotonic() - began) / 60))
+
+
+class _Watch:
+    """Looks how far a job is.
+
+    Args:
+        stage: The platform; everything that answers must run.
+        job: Its id.
+    """
+
+    def __init__(self, stage: Stage, job: str) -> None:
+        self._stage, self.job = stage, job
+        self.is_ended = False
+        self.rounds = 0
+        self._moved_at = time.monotonic()
+
+    def look(self) -> Progress:
+        """Return how far it is.
+
+        Raises:
+            ProcessError: It has committed no round for fifteen minutes.
+        """
+        shown, now = self._stage.job(self.job), time.monotonic()
+        self.is_ended = shown["state"] in ENDED
+        if shown["rounds_committed"] != self.rounds:
+            self.rounds, self._moved_at = shown["rounds_committed"], now
+        if not self.is_ended and now - self._moved_at > _STILL_SECONDS:
+            raise ProcessError(
+                f"job {self.job}: no round within {_STILL_SECONDS:g} s after round {self.rounds}; it is "
+                f"{shown['state']}: {shown['reason']}; logs in {self._stage.folder}/logs"
+            )
+        return Progress(self.job, self.rounds)
 
 
 def _judge(stage: Stage, job: str, undisturbed: Finished, season: Season) -> None:
@@ -152,11 +189,11 @@ def _judge(stage: Stage, job: str, undisturbed: Finished, season: Season) -> Non
         say(season.wrong[-1])
 
 
-def _say_minute(season: Season, weather: Weather) -> None:
+def _say_minute(season: Season, weather: Weather, watch: _Watch) -> None:
     last = season.samples[-1]
     say(
-        f"minute {last.minute:.0f}: {season.same} jobs the same, {len(season.wrong)} not, "
-        f"{len(weather.survived)} faults survived; {last.describe()}"
+        f"minute {last.minute:.0f}: {season.same} jobs the same, {len(season.wrong)} not, one after round "
+        f"{watch.rounds}, {len(weather.survived)} faults survived; {last.describe()}"
     )
 
 

@@ -12,6 +12,8 @@ _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 3.0, 12.0
 _LONGEST_FREEZE_SECONDS = 6.0
 _LONGEST_ABSENCE_SECONDS = 3.0
 _PATIENCE_SECONDS = 240.0
+_EARLY_SHARE = 0.25
+"""Of the faults: they strike before a round was committed since the one before."""
 _AT_ONCE = (
     ("api", "gateway"),
     ("database", "broker"),
@@ -33,8 +35,25 @@ class Fault:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the platform is, as the control plane tells.
+
+    Attributes:
+        job: The job under way.
+        rounds: That it has committed.
+    """
+
+    job: str
+    rounds: int
+
+
 class Weather:
     """Strikes, looks after what fell, and notes what was survived.
+
+    Most faults wait for a committed round since the one before: what dies takes up to a round with it, and on
+    a slow machine faults by the clock alone would come faster than rounds, so that no job could ever end. The
+    others strike earlier, in the middle of what follows a fault.
 
     Args:
         stage: The platform.
@@ -51,6 +70,9 @@ class Weather:
         self._ended_at = 0.0
         self._steps = 0
         self._due_at = monotonic() + self._pause()
+        self._seen: Progress | None = None
+        self._struck_at: Progress | None = None
+        self._is_early = True
 
     @property
     def is_calm(self) -> bool:
@@ -59,12 +81,18 @@ class Weather:
 
     @property
     def is_due(self) -> bool:
-        """Whether the next fault is due: the last one was survived, and a pause is over."""
-        return self.is_calm and self._struck is None and monotonic() > self._due_at
+        """Whether the next fault is due: the last one was survived, and what it waits for has come."""
+        is_over = self.is_calm and self._struck is None and monotonic() > self._due_at
+        return is_over and (self._is_early or self._seen != self._struck_at)
+
+    def see(self, progress: Progress) -> None:
+        """Note how far the platform is."""
+        self._seen = progress
 
     def strike(self) -> None:
         """Draw a fault and begin it; what is down or frozen comes back in :meth:`look_after`."""
         stage, chance = self._stage, self._chance
+        self._struck_at, self._is_early = self._seen, chance.random() < _EARLY_SHARE
         one = [*("api", "gateway", "broker", "database", *stage.workers)]
         one += [f"{kind}-{silo}" for kind in ("agent", "child") for silo in stage.silos]
         way = chance.choices(("kill", "kill at once", "freeze"), weights=(6, 1, 2))[0]

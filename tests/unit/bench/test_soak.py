@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import soak_faults
-from bench.soak_faults import Weather
+from bench.soak_faults import Progress, Weather
 from bench.soak_growth import Kept, Sample, growth
 from splitlearn.errors import ProcessError
 
@@ -69,6 +69,24 @@ class TestWeather:
         drawn.look_after()
         assert [fault.seconds for fault in drawn.survived] == [1.5]
         assert not drawn.is_due
+
+    def test_most_faults_wait_for_a_committed_round(self, clock: list[float]) -> None:
+        """On a machine on which faults by the clock alone would come faster than rounds."""
+        stage, early = FakeStage(), 0
+        drawn = weather(stage, 0)
+        for number in range(100):
+            drawn.see(Progress("job", number))
+            clock[0] += 60
+            assert drawn.is_due
+            drawn.strike()
+            clock[0] += 60
+            drawn.look_after()
+            stage.steps += 1
+            drawn.look_after()
+            clock[0] += 60
+            early += drawn.is_due
+        assert len(drawn.survived) == 100
+        assert 10 < early < 40
 
     def test_a_fault_after_which_nothing_is_trained_ends_the_soak_by_its_name(
         self, clock: list[float]
