@@ -28,7 +28,7 @@ from splitlearn.control_plane.schemas import (
     SiloJobsAnswer,
 )
 from splitlearn.control_plane.state_folder import StateFolder
-from splitlearn.errors import TrunklineError
+from splitlearn.errors import IdentityError, TrunklineError
 from splitlearn.spec import MIN_SILOS_AVERAGED
 
 _log = logging.getLogger(LOGGER)
@@ -79,6 +79,9 @@ class Supervisor:
         self._keepers: dict[str, JobKeeper] = {}
         self._ended_at: dict[str, int] = {}
         self._refused: set[tuple[str, str]] = set()
+        self._doubted: dict[tuple[str, str], int] = {}
+        self._is_in_doubt = False
+        self._num_answers = 0
         self._complaint = ""
         self._asked_at = 0.0
         self._expiry_said_at = -math.inf
@@ -117,9 +120,14 @@ class Supervisor:
                     if asking.done():
                         done, asking = asking, None
                         answer = done.result()
+                        self._num_answers += 1
                     if answer is not None:
                         await self._client.session.refresh_revocations(known_number=answer.revocation_number)
                         await self._take(answer.jobs)
+                    if self._is_in_doubt:
+                        self._is_in_doubt = False
+                        await _drop(asking)
+                        asking = asyncio.create_task(self._ask(None), name="ask")
                 except _FINAL:
                     raise
                 except TrunklineError as error:
@@ -128,9 +136,7 @@ class Supervisor:
                 else:
                     self._complaint = ""
         finally:
-            if asking is not None:
-                asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
+            await _drop(asking)
 
     async def _ask(self, last: SiloJobsAnswer | None) -> SiloJobsAnswer:
         """Return the next answer, which is held back until it is another than the last."""
@@ -185,7 +191,8 @@ class Supervisor:
             spec = verified_spec(job, trust=self._state.trust(), now=datetime.now(tz=UTC))
             refuse_unfit(spec, silo=self._silo, registry=self._registry)
         except TrunklineError as error:
-            await self._refuse(job, error)
+            if not (isinstance(error, IdentityError) and self._asks_again(job, error)):
+                await self._refuse(job, error)
             return
         _log.info("job %s (%s): the federation's signature is good", job.id, job.name)
         self._ended_at.pop(job.id, None)
@@ -198,6 +205,18 @@ class Supervisor:
             restarts=Restarts(),
             watch=self._watch,
         )
+
+    def _asks_again(self, job: SiloJob, error: IdentityError) -> bool:
+        """Whether the control plane is asked once more before a signature is refused for good.
+
+        The list of revocations may be newer than the answer with the job. Where the spec-signer's key was
+        replaced in between, the job has been signed anew, and the next answer has that signature.
+        """
+        key = (job.id, job.signature)
+        if key not in self._doubted:
+            self._doubted[key], self._is_in_doubt = self._num_answers, True
+            _log.info("job %s (%s) is asked for once more: %s", job.id, job.name, loggable(error))
+        return self._doubted[key] == self._num_answers
 
     async def _refuse(self, job: SiloJob, error: TrunklineError) -> None:
         _log.warning("job %s (%s) is refused: %s", job.id, job.name, loggable(error))
@@ -235,3 +254,10 @@ class Supervisor:
     async def _stop_all(self) -> None:
         keepers = list(self._keepers.values())
         await asyncio.gather(*(keeper.stop("the agent stops") for keeper in keepers))
+
+
+async def _drop(asking: "asyncio.Task[SiloJobsAnswer] | None") -> None:
+    """Let go of a question."""
+    if asking is not None:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
