@@ -1,26 +1,12 @@
 """Between torch and the wire: tensors to arrays and back, layouts to lengths and back."""
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from splitlearn.errors import ProtocolError
-from splitlearn.partition import BatchLayout
+from splitlearn.partition import BatchLayout, to_array, to_tensor
 from splitlearn.wire import Activations, PaddingSide
 
+__all__ = ["to_array", "to_layout", "to_padding_side", "to_tensor"]
+
 _SIDES = {"left": PaddingSide.LEFT, "right": PaddingSide.RIGHT}
-
-
-def to_array(tensor_ND: Tensor) -> NDArray[np.float32]:
-    """Return a detached tensor's values as an fp32 array; shares memory where it lies on the CPU as fp32."""
-    array: NDArray[np.float32] = tensor_ND.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
-    return array
-
-
-def to_tensor(array: NDArray[np.float32], *, device: torch.device | str = "cpu") -> Tensor:
-    """Return an opened array as a tensor on ``device``; shares memory on the CPU."""
-    return torch.from_numpy(array).to(device)
 
 
 def to_padding_side(layout: BatchLayout) -> PaddingSide:

@@ -1,6 +1,8 @@
 """The cut: segments of a Hugging Face decoder, loaded alone, that compose bit for bit to the whole."""
 
 from splitlearn.partition.adapters import Adapter, AdapterError, apply_adapter
+from splitlearn.partition.arrays import to_array, to_tensor
+from splitlearn.partition.caching import BottomDecoder, TopDecoder, TrunkDecoder, cache_bytes_by_layer
 from splitlearn.partition.exporting import PartsError, export_result
 from splitlearn.partition.layout import BatchLayout, PaddingSide
 from splitlearn.partition.loading import SiloBlocks, load_silo_blocks, load_trunk
@@ -22,6 +24,7 @@ __all__ = [
     "Adapter",
     "AdapterError",
     "BatchLayout",
+    "BottomDecoder",
     "BottomSegment",
     "Cut",
     "CutError",
@@ -34,9 +37,12 @@ __all__ = [
     "Segment",
     "SiloBlocks",
     "Spread",
+    "TopDecoder",
     "TopSegment",
+    "TrunkDecoder",
     "TrunkSegment",
     "apply_adapter",
+    "cache_bytes_by_layer",
     "export_result",
     "freeze",
     "load_segment_state",
@@ -44,4 +50,6 @@ __all__ = [
     "load_trunk",
     "merge_adapter",
     "segment_state",
+    "to_array",
+    "to_tensor",
 ]

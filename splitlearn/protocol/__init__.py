@@ -4,7 +4,7 @@ Modelled as in h11 and websockets: bytes in, commands in, events out, bytes out;
 is a table (:mod:`splitlearn.protocol.states`).
 """
 
-from splitlearn.protocol.conversation import DEFAULT_WINDOW, Conversation
+from splitlearn.protocol.conversation import DEFAULT_WINDOW, GENERATION_PHASES, SERVED_PHASES, Conversation
 from splitlearn.protocol.delivery import Position
 from splitlearn.protocol.errors import (
     IllegalMessageError,
@@ -15,12 +15,15 @@ from splitlearn.protocol.errors import (
     WrongStepError,
 )
 from splitlearn.protocol.events import Established, Event, Received
+from splitlearn.protocol.generation import MAX_CACHES
 from splitlearn.protocol.silo import SiloProtocol
 from splitlearn.protocol.states import SILO_TABLE, TRUNK_TABLE, State
-from splitlearn.protocol.trunk import SERVED_PHASES, TrunkProtocol
+from splitlearn.protocol.trunk import TrunkProtocol
 
 __all__ = [
     "DEFAULT_WINDOW",
+    "GENERATION_PHASES",
+    "MAX_CACHES",
     "SERVED_PHASES",
     "SILO_TABLE",
     "TRUNK_TABLE",

@@ -33,6 +33,10 @@ from splitlearn.wire import (
 )
 
 DEFAULT_WINDOW = 16
+SERVED_PHASES = frozenset({Phase.TRAIN, Phase.EVAL})
+"""What either side serves in a job."""
+GENERATION_PHASES = frozenset({Phase.GENERATE})
+"""What both sides of a conversation for generation serve."""
 
 
 class Conversation(ABC):

@@ -3,16 +3,22 @@
 from splitlearn.errors import LocalProtocolError, ProtocolError
 from splitlearn.protocol.delivery import Position
 from splitlearn.protocol.errors import IllegalMessageError, WrongStepError
+from splitlearn.protocol.generation import GenerationLedger
 from splitlearn.protocol.ledger import StepLedger
 from splitlearn.protocol.states import LATE_MESSAGES, State, Table, next_state
 from splitlearn.wire import (
     Activations,
+    CachedHidden,
+    CacheEnd,
+    CacheRefused,
+    Decode,
     Direction,
     GradActivations,
     GradHidden,
     Hidden,
     Message,
     Phase,
+    Prefill,
     Ready,
     RoundEnd,
     RoundSaved,
@@ -38,7 +44,7 @@ class Rules:
         self.state = State.JOINING
         self._table = table
         self._sends = sends
-        self._ledger: StepLedger | None = None
+        self._ledger: StepLedger | GenerationLedger | None = None
         self._phase: Phase | None = None
         self._saving_round = 0
         self._summing_round = 0
@@ -61,8 +67,8 @@ class Rules:
             self._follow(message, position)
         except ProtocolError as error:
             raise LocalProtocolError(error.message) from error
-        if isinstance(message, StepVoid) and self._ledger is not None:
-            self._ledger.expect_restart()
+        if isinstance(message, StepVoid):
+            self._turn.expect_restart()
         return position
 
     def receive(self, message: Message, position: Position) -> bool:
@@ -75,7 +81,7 @@ class Rules:
             return False
         if self.state is State.OVER and isinstance(message, TrunkMessage):  # on its way when the silo left
             return False
-        if isinstance(message, Activations) and self._ledger is not None and self._ledger.is_stale(message):
+        if self._is_stale(message):
             return False
         self._follow(message, position)
         return True
@@ -93,18 +99,29 @@ class Rules:
         self._record(message)
         self.state = state
 
+    def _refuse_early_end(self) -> None:
+        assert self._ledger is not None, "every turn has its ledger"
+        if not self._ledger.is_complete:
+            raise IllegalMessageError(f"the turn ended at step {self._ledger.step}, before its last")
+
+    def _is_stale(self, message: Message) -> bool:
+        in_steps = isinstance(self._ledger, StepLedger)
+        return in_steps and isinstance(message, Activations) and self._turn.is_stale(message)
+
     def _record(self, message: Message) -> None:
         match message:
             case TurnStart():
-                self._ledger = StepLedger(message)
+                generates = message.phase is Phase.GENERATE
+                self._ledger = GenerationLedger(message) if generates else StepLedger(message)
                 self._phase = message.phase
             case Activations() | Hidden() | GradHidden() | GradActivations():
                 self._turn.record(message, step=self._turn.step)
             case StepVoid():
                 self._turn.void(message.step)
+            case Prefill() | Decode() | CacheEnd() | CachedHidden() | CacheRefused():
+                self._caches.record(message)
             case TurnEnd():
-                if not self._turn.is_complete:
-                    raise IllegalMessageError(f"the turn ended at step {self._turn.step}, before its last")
+                self._refuse_early_end()
             case SumStart():
                 self._summing_round = message.round
             case RoundEnd():
@@ -127,6 +144,11 @@ class Rules:
                 | StepVoid()
                 | TurnEnd()
                 | TurnResult()
+                | Prefill()
+                | Decode()
+                | CacheEnd()
+                | CachedHidden()
+                | CacheRefused()
             ):
                 return self._current_position()
             case RoundEnd() | SumStart():
@@ -144,5 +166,10 @@ class Rules:
     @property
     def _turn(self) -> StepLedger:
         # The tables let a message of a turn through only inside one, and every turn has its ledger.
-        assert self._ledger is not None
+        assert isinstance(self._ledger, StepLedger)
+        return self._ledger
+
+    @property
+    def _caches(self) -> GenerationLedger:
+        assert isinstance(self._ledger, GenerationLedger)  # likewise
         return self._ledger

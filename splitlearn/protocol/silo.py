@@ -1,14 +1,16 @@
 """The silo's side of a conversation; it opens every handshake."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from splitlearn.channel import Entropy, SeenHandshakes, SiloHandshake, Terms, UnexpectedKindError
 from splitlearn.errors import LocalProtocolError
 from splitlearn.identity import Identity, TrustStore
-from splitlearn.protocol.conversation import DEFAULT_WINDOW, Conversation
+from splitlearn.protocol.conversation import DEFAULT_WINDOW, SERVED_PHASES, Conversation
+from splitlearn.protocol.errors import PhaseRefusedError
 from splitlearn.protocol.rules import Rules
 from splitlearn.protocol.states import SILO_TABLE
-from splitlearn.wire import Codec, Direction, Frame, Kind, Limits, Message
+from splitlearn.wire import Codec, Direction, Frame, Kind, Limits, Message, Phase, TurnStart
 
 
 class SiloProtocol(Conversation):
@@ -21,6 +23,7 @@ class SiloProtocol(Conversation):
         codec: How both sides encode tensors.
         limits: What is accepted of the worker.
         window: Messages that may be on their way unopened, per direction.
+        served_phases: Phases whose turns this silo takes; a turn of another is refused.
         entropy: Source of the handshake's randomness; None for the system's.
     """
 
@@ -33,6 +36,7 @@ class SiloProtocol(Conversation):
         codec: Codec,
         limits: Limits | None = None,
         window: int = DEFAULT_WINDOW,
+        served_phases: Collection[Phase] = SERVED_PHASES,
         entropy: Entropy | None = None,
     ) -> None:
         sends = Direction.SILO_TO_TRUNK
@@ -42,6 +46,7 @@ class SiloProtocol(Conversation):
         self.terms = terms
         self._identity = identity
         self._trust = trust
+        self._served_phases = frozenset(served_phases)
         self._entropy = entropy
         self._seen = SeenHandshakes()
         self._handshake: SiloHandshake | None = None
@@ -67,4 +72,10 @@ class SiloProtocol(Conversation):
         self._establish(self._handshake.established())
 
     def _on_received(self, message: Message) -> None:
-        """Nothing is answered without the silo's program."""
+        """Refuse what this silo does not serve; else nothing is answered without the silo's program."""
+        if isinstance(message, TurnStart) and message.phase not in self._served_phases:
+            served = ", ".join(sorted(phase.name.lower() for phase in self._served_phases))
+            raise PhaseRefusedError(
+                f"{self.terms.worker_name} began a turn of phase {message.phase.name.lower()}; silo "
+                f"{self.terms.silo_name!r} serves {served}"
+            )

@@ -9,6 +9,10 @@ from enum import StrEnum
 
 from splitlearn.wire import (
     Activations,
+    CachedHidden,
+    CacheEnd,
+    CacheRefused,
+    Decode,
     Goodbye,
     GradActivations,
     GradHidden,
@@ -16,6 +20,7 @@ from splitlearn.wire import (
     JobEnd,
     Message,
     Phase,
+    Prefill,
     Ready,
     Refusal,
     RoundEnd,
@@ -48,6 +53,8 @@ class State(StrEnum):
     """Inside a training turn."""
     EVALUATING = "evaluating"
     """Inside an evaluation turn."""
+    GENERATING = "generating"
+    """Inside a generating turn; which cache awaits what is counted by the ledger."""
     CLOSING_TURN = "closing-turn"
     """The silo has reported the end of its turn."""
     SUMMING = "summing"
@@ -64,7 +71,11 @@ class State(StrEnum):
 
 Table = Mapping[tuple[State, type[Message]], State]
 
-_PHASE_STATES = {Phase.TRAIN: State.TRAINING, Phase.EVAL: State.EVALUATING}
+_PHASE_STATES = {
+    Phase.TRAIN: State.TRAINING,
+    Phase.EVAL: State.EVALUATING,
+    Phase.GENERATE: State.GENERATING,
+}
 
 _SHARED: dict[tuple[State, type[Message]], State] = {
     (State.JOINING, Ready): State.WAITING,
@@ -73,6 +84,7 @@ _SHARED: dict[tuple[State, type[Message]], State] = {
     # A refusal may cross the start of a turn on its way.
     (State.TRAINING, Refusal): State.TRAINING,
     (State.EVALUATING, Refusal): State.EVALUATING,
+    (State.GENERATING, Refusal): State.GENERATING,
     (State.SAVING, Refusal): State.SAVING,
     (State.SUMMING, Refusal): State.SUMMING,
     (State.CLOSING_SUM, Refusal): State.CLOSING_SUM,
@@ -85,6 +97,11 @@ _SHARED: dict[tuple[State, type[Message]], State] = {
     (State.EVALUATING, Activations): State.EVALUATING,
     (State.EVALUATING, Hidden): State.EVALUATING,
     (State.EVALUATING, TurnEnd): State.CLOSING_TURN,
+    **{
+        (State.GENERATING, message): State.GENERATING
+        for message in (Prefill, Decode, CacheEnd, CachedHidden, CacheRefused)
+    },
+    (State.GENERATING, TurnEnd): State.CLOSING_TURN,
     (State.CLOSING_TURN, TurnResult): State.WAITING,
     (State.WAITING, SumStart): State.SUMMING,
     **{
@@ -101,6 +118,7 @@ _ENDABLE = (
     State.WAITING,
     State.TRAINING,
     State.EVALUATING,
+    State.GENERATING,
     State.CLOSING_TURN,
     State.SUMMING,
     State.CLOSING_SUM,
@@ -125,6 +143,9 @@ LATE_MESSAGES = (
     SumConsent,
     SumPart,
     SumDone,
+    Prefill,
+    Decode,
+    CacheEnd,
 )
 # Likewise where the trunk gives up a sum.
 _LATE_IN_SUM = (SumKey, SumConsent, SumPart)
@@ -138,6 +159,7 @@ TRUNK_TABLE: Table = {
         for state in (
             State.TRAINING,
             State.EVALUATING,
+            State.GENERATING,
             State.SAVING,
             State.CLOSING_TURN,
             State.SUMMING,

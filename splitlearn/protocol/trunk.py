@@ -6,7 +6,7 @@ from datetime import datetime
 from splitlearn.channel import Entropy, SeenHandshakes, Terms, TrunkHandshake, UnexpectedKindError
 from splitlearn.errors import LocalProtocolError
 from splitlearn.identity import Identity, TrustStore
-from splitlearn.protocol.conversation import DEFAULT_WINDOW, Conversation
+from splitlearn.protocol.conversation import DEFAULT_WINDOW, SERVED_PHASES, Conversation
 from splitlearn.protocol.errors import WindowExceededError
 from splitlearn.protocol.rules import Rules
 from splitlearn.protocol.states import TRUNK_TABLE
@@ -22,8 +22,6 @@ from splitlearn.wire import (
     RefusalCode,
     TurnRequest,
 )
-
-SERVED_PHASES = frozenset({Phase.TRAIN, Phase.EVAL})
 
 
 class TrunkProtocol(Conversation):

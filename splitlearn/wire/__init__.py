@@ -17,6 +17,15 @@ from splitlearn.wire.envelope import (
 )
 from splitlearn.wire.errors import CodecError, FrameError, LimitError, MessageError, UnlistedError
 from splitlearn.wire.frames import Frame, FrameDecoder
+from splitlearn.wire.generation_messages import (
+    CachedHidden,
+    CacheEnd,
+    CacheLimit,
+    CacheRefused,
+    Decode,
+    GenerationMessage,
+    Prefill,
+)
 from splitlearn.wire.limits import Limits
 from splitlearn.wire.messages import (
     CLOSED_LIST,
@@ -73,13 +82,19 @@ __all__ = [
     "SUM_KEY_BYTES",
     "TAG_BYTES",
     "Activations",
+    "CacheEnd",
+    "CacheLimit",
+    "CacheRefused",
+    "CachedHidden",
     "Codec",
     "CodecError",
+    "Decode",
     "Direction",
     "Envelope",
     "Frame",
     "FrameDecoder",
     "FrameError",
+    "GenerationMessage",
     "Goodbye",
     "GoodbyeReason",
     "GradActivations",
@@ -95,6 +110,7 @@ __all__ = [
     "Outcome",
     "PaddingSide",
     "Phase",
+    "Prefill",
     "Ready",
     "Refusal",
     "RefusalCode",

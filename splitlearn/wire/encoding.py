@@ -12,6 +12,7 @@ from splitlearn.wire import codecs
 from splitlearn.wire.codecs import Codec
 from splitlearn.wire.envelope import Buffer, Direction
 from splitlearn.wire.errors import MessageError, UnlistedError
+from splitlearn.wire.generation_messages import Decode, Prefill
 from splitlearn.wire.limits import Limits
 from splitlearn.wire.messages import CLOSED_LIST, Activations, Message, MessageType
 from splitlearn.wire.schema import Array, Pending, Reader, Writer
@@ -76,7 +77,7 @@ def _write_fields(message: Any, writer: Writer) -> int:
 
 
 def _inconsistency(message: Any) -> str | None:
-    return message.inconsistency() if isinstance(message, Activations) else None
+    return message.inconsistency() if isinstance(message, Activations | Prefill | Decode) else None
 
 
 def _place(writer: Writer, codec: Codec) -> tuple[list[int], int]:

@@ -10,6 +10,13 @@ from enum import IntEnum
 from typing import Annotated, Final
 
 from splitlearn.wire.envelope import Direction
+from splitlearn.wire.generation_messages import (
+    CachedHidden,
+    CacheEnd,
+    CacheRefused,
+    Decode,
+    Prefill,
+)
 from splitlearn.wire.schema import (
     F64,
     FLAG,
@@ -295,6 +302,9 @@ SiloMessage = (
     | SumConsent
     | SumPart
     | SumDone
+    | Prefill
+    | Decode
+    | CacheEnd
 )
 TrunkMessage = (
     TurnStart
@@ -310,6 +320,8 @@ TrunkMessage = (
     | SumConsents
     | SumTotal
     | SumEnd
+    | CachedHidden
+    | CacheRefused
 )
 Message = SiloMessage | TrunkMessage
 
@@ -340,6 +352,9 @@ CLOSED_LIST: Final = (
     _listed_as(9, SumConsent, Direction.SILO_TO_TRUNK),
     _listed_as(10, SumPart, Direction.SILO_TO_TRUNK),
     _listed_as(11, SumDone, Direction.SILO_TO_TRUNK),
+    _listed_as(12, Prefill, Direction.SILO_TO_TRUNK),
+    _listed_as(13, Decode, Direction.SILO_TO_TRUNK),
+    _listed_as(14, CacheEnd, Direction.SILO_TO_TRUNK),
     _listed_as(65, TurnStart, Direction.TRUNK_TO_SILO),
     _listed_as(66, Hidden, Direction.TRUNK_TO_SILO),
     _listed_as(67, GradActivations, Direction.TRUNK_TO_SILO),
@@ -353,5 +368,7 @@ CLOSED_LIST: Final = (
     _listed_as(75, SumConsents, Direction.TRUNK_TO_SILO),
     _listed_as(76, SumTotal, Direction.TRUNK_TO_SILO),
     _listed_as(77, SumEnd, Direction.TRUNK_TO_SILO),
+    _listed_as(78, CachedHidden, Direction.TRUNK_TO_SILO),
+    _listed_as(79, CacheRefused, Direction.TRUNK_TO_SILO),
 )
 """Everything that a party may say. Nothing else can be encoded or decoded."""

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from splitlearn.channel import Terms
 from splitlearn.identity import CertificateKind, FederationRoot, Identity, SigningKey, TrustStore
-from splitlearn.protocol import Conversation, Position, SiloProtocol, TrunkProtocol
-from splitlearn.wire import ENVELOPE_BYTES, Codec, Envelope, Limits
+from splitlearn.protocol import SERVED_PHASES, Conversation, Position, SiloProtocol, TrunkProtocol
+from splitlearn.wire import ENVELOPE_BYTES, Codec, Envelope, Limits, Phase
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 TERMS = Terms(
@@ -45,13 +46,16 @@ WORKER = identity(CertificateKind.WORKER, "worker-1")
 class Pair:
     """Both sides, and a link between them that the test pumps, drops and reconnects."""
 
-    def __init__(self, *, window: int = 16, limits: Limits = SMALL_FRAMES) -> None:
-        self.silo = SiloProtocol(
-            TERMS, identity=SILO, trust=TRUST, codec=Codec.FP32, limits=limits, window=window
-        )
-        self.trunk = TrunkProtocol(
-            TERMS, identity=WORKER, trust=TRUST, codec=Codec.FP32, limits=limits, window=window
-        )
+    def __init__(
+        self,
+        *,
+        window: int = 16,
+        limits: Limits = SMALL_FRAMES,
+        served_phases: frozenset[Phase] = SERVED_PHASES,
+    ) -> None:
+        how: dict[str, Any] = {"limits": limits, "window": window, "served_phases": served_phases}
+        self.silo = SiloProtocol(TERMS, identity=SILO, trust=TRUST, codec=Codec.FP32, **how)
+        self.trunk = TrunkProtocol(TERMS, identity=WORKER, trust=TRUST, codec=Codec.FP32, **how)
 
     @property
     def now(self) -> datetime:

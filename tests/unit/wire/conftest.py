@@ -8,6 +8,11 @@ import torch
 
 from splitlearn.wire import (
     Activations,
+    CachedHidden,
+    CacheEnd,
+    CacheLimit,
+    CacheRefused,
+    Decode,
     Goodbye,
     GoodbyeReason,
     GradActivations,
@@ -19,6 +24,7 @@ from splitlearn.wire import (
     Outcome,
     PaddingSide,
     Phase,
+    Prefill,
     Ready,
     Refusal,
     RefusalCode,
@@ -96,4 +102,9 @@ def every_message(rows_nd: Any) -> list[Message]:
         SumConsents(signatures=(), seed=None),
         SumTotal(offset=0, words=words),
         SumEnd(averaged=False),
+        Prefill(cache=7, capacity=1 << 20, lengths=(2, 3), hidden=rows_nd),
+        Decode(cache=7, rows=(0, 1, 4, 5, 9), positions=(2, 3, 4, 5, 6), hidden=rows_nd),
+        CacheEnd(cache=7),
+        CachedHidden(cache=7, hidden=rows_nd),
+        CacheRefused(cache=7, limit=CacheLimit.LENGTH, asked=1 << 40, allowed=8192),
     ]
