@@ -1,7 +1,7 @@
 """A line between two places: frames come out some time after they went in, in order.
 
-Unlike a sleep before each frame it delays without narrowing: what is put in one after another comes out one after
-another, each as late as the first. Wrap the silo's end alone, and both directions are delayed.
+Unlike a sleep before each frame it delays without narrowing: what is put in one after another comes out one
+after another, each as late as the first. Wrap the silo's end alone, and both directions are delayed.
 """
 
 import asyncio
