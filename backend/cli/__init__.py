@@ -1,7 +1,7 @@
 """The command line ``trunkline``: the server's own commands, and those that speak to its API.
 
-``demo`` and ``worker`` are other programs: they need torch, which nothing here may load. They take this
-process's place, so that arguments, terminal, signals and exit code are their own.
+``compare``, ``demo`` and ``worker`` are other programs: they need torch, which nothing here may load. They
+take this process's place, so that arguments, terminal, signals and exit code are their own.
 """
 
 import os
@@ -9,14 +9,17 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+COMPARE: Final = "compare"
 DEMO: Final = "demo"
 WORKER: Final = "worker"
 
-__all__ = ["DEMO", "WORKER", "become_demo", "become_worker", "main"]
+__all__ = ["COMPARE", "DEMO", "WORKER", "become_compare", "become_demo", "become_worker", "main"]
 
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] == [COMPARE]:
+        become_compare(sys.argv[1:])
     if sys.argv[1:2] == [DEMO]:
         become_demo(sys.argv[1:])
     if sys.argv[1:2] == [WORKER]:
@@ -26,6 +29,11 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(f"trunkline: {error.name} is missing; run: pip install 'trunkline[server]'")
     run()
+
+
+def become_compare(arguments: Sequence[str]) -> None:
+    """Replace this process by the comparison's."""
+    _become("splitlearn.comparison", arguments)
 
 
 def become_demo(arguments: Sequence[str]) -> None:

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from backend.cli import (
+    COMPARE,
     DEMO,
     WORKER,
     audit,
+    become_compare,
     become_demo,
     become_worker,
     jobs,
@@ -50,6 +52,16 @@ for _kind in PartyKind:
 app.command("api", epilog="Example: TRUNKLINE_PORT=8471 trunkline api")(operator.api)
 app.command("gateway", epilog=operator.GATEWAY_EPILOG)(operator.gateway)
 app.command("up", epilog=up.EPILOG)(up.up)
+
+
+@app.command(
+    COMPARE,
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def compare(context: typer.Context) -> None:
+    """Train one job in every way, side by side, on files of your own; see trunkline compare --help."""
+    become_compare([COMPARE, *context.args])
 
 
 @app.command(

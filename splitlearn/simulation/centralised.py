@@ -118,6 +118,7 @@ def train_centralised(
     model_folder: Path | str,
     data: Sequence[SiloRows],
     *,
+    evaluated: Sequence[SiloRows] | None = None,
     on_step: Callable[[StepReport], None] = ignore_step,
 ) -> CentralisedResult:
     """Train one uncut model on the pooled data of all silos, then evaluate it on each silo's held-out rows.
@@ -129,6 +130,7 @@ def train_centralised(
         spec: The job.
         model_folder: The model.
         data: Of every silo, in roster order.
+        evaluated: Whose held-out rows are evaluated, in this order; None for those of ``data``.
         on_step: Told of every step.
 
     Raises:
@@ -151,7 +153,7 @@ def train_centralised(
             for silo in data
         ]
         steps = tuple(run.steps(plans, on_step))
-        evaluations = tuple((silo.name, run.evaluate(silo.heldout)) for silo in data)
+        evaluations = tuple((silo.name, run.evaluate(silo.heldout)) for silo in evaluated or data)
     return CentralisedResult(steps, evaluations, run.state())
 
 
