@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings
 
 from backend.cli.main import app as command_line
 from backend.gateway.settings import GatewaySettings
+from backend.notices.settings import NoticeSettings
+from backend.openid.settings import OpenIdSettings
 from backend.settings import Settings
 from tests.contract.compose_file import (
     COMPOSE_FILE,
@@ -157,6 +159,15 @@ class TestSettings:
         if SETTINGS[name] is GatewaySettings:  # asked at the start by --control-plane
             monkeypatch.setenv("TRUNKLINE_GATEWAY_TICKET_PUBLIC_KEY", "aa" * 32)
         SETTINGS[name]()
+
+    def test_what_the_pages_tell_an_operator_to_set_reaches_the_api(
+        self, services: dict[str, Service]
+    ) -> None:
+        given = services["api"].fields["environment"].keys()
+        told = set(re.findall(r"TRUNKLINE_[A-Z_]+[A-Z]", (ROOT / "docs/operations.md").read_text()))
+        assert told & names_of(Settings) <= given
+        groups = (OpenIdSettings, NoticeSettings)
+        assert {f"TRUNKLINE_{name.upper()}" for group in groups for name in group.model_fields} <= given
 
     def test_a_wrong_value_would_be_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TRUNKLINE_PUBLIC_URL", "trunkline.example.org")
