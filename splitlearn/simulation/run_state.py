@@ -74,7 +74,7 @@ class RunState:
             case TurnStarted():
                 silo = self.silos[progress.silo]
                 silo.state = "training" if progress.phase is Phase.TRAIN else "evaluating"
-                silo.round = progress.round
+                silo.round = max(silo.round, progress.round)
             case StepDone():
                 self._step(self.silos[progress.silo], progress)
             case Evaluated():
@@ -89,7 +89,7 @@ class RunState:
 
     def _step(self, silo: SiloState, done: StepDone) -> None:
         silo.step += 1
-        silo.round = done.round
+        silo.round = max(silo.round, done.round)  # a silo's reports are told apart from its steps' numbers
         if not math.isnan(done.loss):
             silo.loss = done.loss
         speed = done.num_valid_tokens / max(done.seconds, 1e-9)
