@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -42,8 +43,11 @@ __all__ = [
 
 MAX_SILOS = 256
 MIN_SILOS_AVERAGED = 3
+MIN_REPLICAS = 2
 MAX_SPEC_BYTES = 1 << 20
 _DIGEST_CONTEXT = b"trunkline/spec/v1\0"
+_LATER_FIELDS = ("averaging", "replicas", "replica_schedule", "replica_moments")
+"""Fields that the first specifications did not have."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 """A silo, data set or job: lower-case letters, digits, dot, underscore, hyphen; 1 to 64 characters."""
@@ -170,10 +174,15 @@ class JobSpec(Frozen):
         name: The job's name for people.
         model: Registered model, or folder, that every party resolves for itself.
         schedule: How silos and trunk take turns.
+        replicas: Hierarchical: trunks that are trained side by side, each with its share of the silos; auto:
+            how many at most, 1 for as many as there are workers.
+        replica_schedule: Hierarchical: how the silos of one replica take turns with it.
+        replica_moments: Hierarchical: whether the optimiser's moments are averaged with the trunks at a
+            round's end, or stay each replica's own.
         silo_blocks: Bottom and top stay as they are, are trained by each silo for itself, or are trained and
             averaged by a secure sum over at least 3 silos.
         averaging: When and how they are averaged.
-        turn_steps: Serial only: steps of one silo's turn; None for all its steps of the round.
+        turn_steps: Serial, also in replicas: steps of one silo's turn; None for all its steps of the round.
         batch_size: Rows per micro-batch and silo.
         accumulation_steps: Micro-batches per optimiser step.
         max_tokens: Tokens per row after which it is truncated.
@@ -213,6 +222,9 @@ class JobSpec(Frozen):
     privacy: PrivacySpec = PrivacySpec()
     release: Literal["silos", "project"] = "silos"
     averaging: AveragingSpec = AveragingSpec()
+    replicas: int = Field(default=1, ge=1, le=MAX_SILOS)
+    replica_schedule: Literal["client-batching", "serial"] = "client-batching"
+    replica_moments: Literal["averaged", "kept"] = "averaged"
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -224,17 +236,40 @@ class JobSpec(Frozen):
                 f"min_silos: {self.min_silos} is more than the {len(self.silos)} silos of the roster; "
                 "lower it or add silos"
             )
-        if self.turn_steps is not None and self.schedule != "serial":
+        self._refuse_turns()
+        self._refuse_replicas()
+        self._refuse_averaging()
+        return self
+
+    def _refuse_turns(self) -> None:
+        if self.turn_steps is not None and not self.takes_turns:
             raise ValueError(
-                f"turn_steps: {self.turn_steps} has a meaning only with schedule 'serial', "
-                f"not {self.schedule!r}; leave it out"
+                f"turn_steps: {self.turn_steps} has a meaning only with schedule 'serial', or "
+                f"replica_schedule 'serial', not {self.schedule!r}; leave it out"
             )
         if self.turn_steps is not None and self.turn_steps > self.steps_per_round:
             raise ValueError(
                 f"turn_steps: {self.turn_steps} is more than steps_per_round {self.steps_per_round}; lower it"
             )
-        self._refuse_averaging()
-        return self
+
+    def _refuse_replicas(self) -> None:
+        if self.schedule not in {"hierarchical", "auto"}:
+            for name in ("replicas", "replica_schedule", "replica_moments"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name}: {getattr(self, name)!r} has a meaning only with schedule 'hierarchical' or "
+                        f"'auto', not {self.schedule!r}; leave it out"
+                    )
+        if self.schedule == "hierarchical" and self.replicas < MIN_REPLICAS:
+            raise ValueError(
+                f"replicas: {self.replicas} is too few for schedule 'hierarchical', which averages at least "
+                f"{MIN_REPLICAS} trunks; raise it, or use 'client-batching'"
+            )
+        if self.replicas > len(self.silos):
+            raise ValueError(
+                f"replicas: {self.replicas} is more than the {len(self.silos)} silos of the roster, and each "
+                "replica needs one; lower it or add silos"
+            )
 
     def _refuse_averaging(self) -> None:
         averaging, is_averaged = self.averaging, self.silo_blocks == "averaged"
@@ -248,6 +283,12 @@ class JobSpec(Frozen):
             raise ValueError(
                 f"averaging: has a meaning only with silo_blocks 'averaged', not {self.silo_blocks!r}; "
                 "leave it out"
+            )
+        if averaging.every_steps and self.schedule == "hierarchical":
+            raise ValueError(
+                f"every_steps: {averaging.every_steps} (averaging) has no meaning with schedule "
+                "'hierarchical', whose replicas meet at a round's end only; leave it out, or lower "
+                "steps_per_round"
             )
         if averaging.every_steps and self.schedule == "serial":
             raise ValueError(
@@ -277,21 +318,24 @@ class JobSpec(Frozen):
         except ValidationError as error:
             raise SpecError("\n".join(_sentences(error))) from error
 
-    def refuse_unserved(self) -> None:
+    def refuse_unserved(self, *, on_platform: bool = True) -> None:
         """Refuse, by name, a valid field that this version cannot honour.
+
+        Args:
+            on_platform: By its processes; :func:`splitlearn.simulation.simulate` may serve more.
 
         Raises:
             UnservedError: Names every such field, its value and what may be asked for instead.
         """
         refused = [
             f"{field}: {value!r} is not served yet; {remedy}"
-            for field, value, served, remedy in self._served()
+            for field, value, served, remedy in self._served(on_platform=on_platform)
             if not served
         ]
         if refused:
             raise UnservedError("\n".join(refused))
 
-    def _served(self) -> Iterator[tuple[str, object, bool, str]]:
+    def _served(self, *, on_platform: bool) -> Iterator[tuple[str, object, bool, str]]:
         yield (
             "silo_blocks with on_lost_silo",
             (self.silo_blocks, self.on_lost_silo),
@@ -301,8 +345,10 @@ class JobSpec(Frozen):
         yield (
             "schedule",
             self.schedule,
-            self.schedule in {"serial", "client-batching"},
-            "use 'serial' or 'client-batching'",
+            self.schedule in {"serial", "client-batching"}
+            or (self.schedule == "hierarchical" and not on_platform),
+            "use 'serial' or 'client-batching'"
+            + (", or train in one process (trunkline demo --in-process)" if self.replicas > 1 else ""),
         )
         yield (
             "silos.cut",
@@ -335,8 +381,9 @@ class JobSpec(Frozen):
         later: while they have their defaults they are left out, so that a document keeps its digest.
         """
         fields = self.model_dump(mode="json")
-        if self.averaging == AveragingSpec():
-            del fields["averaging"]
+        for name in _LATER_FIELDS:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del fields[name]
         if not fields["adapter"].get("freeze_a", True):
             del fields["adapter"]["freeze_a"]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -358,10 +405,45 @@ class JobSpec(Frozen):
         raise SpecError(f"no silo {name!r} in the roster; it has {known}")
 
     @property
+    def shares(self) -> tuple[tuple[str, ...], ...]:
+        """Each replica's silos by name; of a job without replicas the whole roster, once.
+
+        Dealt out in the roster's order, as evenly as may be: the first shares have one silo more.
+        """
+        names = tuple(silo.name for silo in self.silos)
+        count = self.replicas if self.schedule == "hierarchical" else 1
+        smaller, num_larger = divmod(len(names), count)
+        ends = [smaller * number + min(number, num_larger) for number in range(count + 1)]
+        return tuple(names[begin:end] for begin, end in pairwise(ends))
+
+    def replica_of(self, name: str) -> int:
+        """Return which replica's silo it is; 0 in a job without replicas.
+
+        Raises:
+            SpecError: No silo of that name.
+        """
+        self.silo_index(name)
+        return next(replica for replica, share in enumerate(self.shares) if name in share)
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether the silos of a trunk take turns with it, rather than all taking each step together."""
+        within = self.replica_schedule if self.schedule == "hierarchical" else self.schedule
+        return within == "serial"
+
+    @property
+    def global_steps_per_round(self) -> int:
+        """Steps by which the global step grows in a round.
+
+        Replicas take steps of the same numbers at the same time. Where silos take turns, a replica with fewer
+        silos than others has done its steps before the round's last number.
+        """
+        return self.steps_per_round * (max(map(len, self.shares)) if self.takes_turns else 1)
+
+    @property
     def total_steps(self) -> int:
-        """Optimiser steps of the trunk over the whole job."""
-        silo_turns = len(self.silos) if self.schedule == "serial" else 1
-        return self.rounds * self.steps_per_round * silo_turns
+        """Global steps of the whole job: the optimiser steps of its trunk, or of the busiest replica's."""
+        return self.rounds * self.global_steps_per_round
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:

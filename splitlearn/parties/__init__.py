@@ -1,6 +1,6 @@
 """The two parties of a job, free of sockets: one code path for agent, worker and simulation."""
 
-from splitlearn.parties.averaging import SiloAveraging
+from splitlearn.parties.averaging import SiloAveraging, average_at_trunk
 from splitlearn.parties.compute import ComputeThread, StuckError
 from splitlearn.parties.plan import Turn, averages_after, evaluates_after, turns_of_round
 from splitlearn.parties.progress import (
@@ -16,18 +16,23 @@ from splitlearn.parties.progress import (
     TurnStarted,
     ignore_progress,
 )
-from splitlearn.parties.round_table import SiloAwayError, SiloLeftError
+from splitlearn.parties.replicas import Conversations, JoinedTables, Peers
+from splitlearn.parties.round_table import RoundTable, SiloAwayError, SiloLeftError
 from splitlearn.parties.silo import SiloParty
 from splitlearn.parties.trunk import TrunkParty
 
 __all__ = [
     "BlocksAveraged",
     "ComputeThread",
+    "Conversations",
     "Evaluated",
     "JobFinished",
+    "JoinedTables",
     "OnProgress",
+    "Peers",
     "Progress",
     "RoundFinished",
+    "RoundTable",
     "SiloAveraging",
     "SiloAwayError",
     "SiloLeftError",
@@ -39,6 +44,7 @@ __all__ = [
     "Turn",
     "TurnFinished",
     "TurnStarted",
+    "average_at_trunk",
     "averages_after",
     "evaluates_after",
     "ignore_progress",

@@ -10,7 +10,8 @@ from splitlearn.errors import ProtocolError
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.progress import BlocksAveraged
-from splitlearn.parties.round_table import RoundTable, unexpected
+from splitlearn.parties.replicas import Conversations
+from splitlearn.parties.round_table import unexpected
 from splitlearn.privacy import MIN_SILOS, PARTS_AHEAD, ServerState, SiloSum, SumRecord, SumServer, decode
 from splitlearn.privacy.server import ToMember
 from splitlearn.spec import JobSpec
@@ -141,7 +142,7 @@ class SiloAveraging:
 
 
 async def average_at_trunk(
-    table: RoundTable, names: Sequence[str], *, round_number: int, step: int
+    table: Conversations, names: Sequence[str], *, round_number: int, step: int
 ) -> BlocksAveraged:
     """Lead one sum of the silos' blocks, of which the trunk sees neither a part nor the whole.
 
@@ -168,6 +169,6 @@ async def average_at_trunk(
     return BlocksAveraged(server.members, round_number, step, server.averaged, seconds)
 
 
-async def _say(table: RoundTable, words: Sequence[ToMember]) -> None:
+async def _say(table: Conversations, words: Sequence[ToMember]) -> None:
     for name, message in words:
         await table.send(name, message)

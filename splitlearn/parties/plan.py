@@ -27,30 +27,32 @@ class Turn:
 
 
 def turns_of_round(
-    spec: JobSpec, round_number: int, *, present: Collection[str] | None = None
+    spec: JobSpec, round_number: int, *, replica: int = 0, present: Collection[str] | None = None
 ) -> Iterator[Turn]:
-    """Yield the training turns of one round.
+    """Yield the training turns of one round at one trunk.
 
     Client-batching: one turn of all silos, or several with an average of their blocks after each.
     Serial: the silos take turns of ``turn_steps``, beginning
     with another silo each round, until each has done ``steps_per_round``. Who is lost leaves a gap: the
     others' turns and the numbers of their steps stay what they were.
+    Hierarchical: each replica does either with its own silos, all from the same global step on.
 
     Args:
         spec: The job.
         round_number: From 1.
+        replica: Which trunk, from 0.
         present: Silos that still take part; None for the whole roster.
     """
-    names = tuple(silo.name for silo in spec.silos)
-    if spec.schedule == "client-batching":
+    names = spec.shares[replica]
+    step = (round_number - 1) * spec.global_steps_per_round
+    if not spec.takes_turns:
         here = tuple(name for name in names if present is None or name in present)
-        first, pace = (round_number - 1) * spec.steps_per_round, _steps_between_averages(spec)
-        for done in range(0, spec.steps_per_round, pace):
-            yield Turn(round_number, here, first + done, min(pace, spec.steps_per_round - done))
+        pace = _steps_between_averages(spec)
+        for done in range(0, spec.steps_per_round if here else 0, pace):
+            yield Turn(round_number, here, step + done, min(pace, spec.steps_per_round - done))
         return
     shift = (round_number - 1) % len(names)
     order = names[shift:] + names[:shift]
-    step = (round_number - 1) * spec.steps_per_round * len(names)
     turn_steps = spec.turn_steps or spec.steps_per_round
     for done in range(0, spec.steps_per_round, turn_steps):
         num_steps = min(turn_steps, spec.steps_per_round - done)
@@ -64,15 +66,20 @@ def averages_after(spec: JobSpec, turn: Turn) -> int | None:
     """Return each silo's steps of the round, where the blocks are averaged after this turn; else None."""
     if spec.silo_blocks != "averaged":
         return None
-    num_turns = len(spec.silos) if spec.schedule == "serial" else 1
-    done = turn.first_step + turn.num_steps - (turn.round - 1) * spec.steps_per_round * num_turns
-    if spec.schedule == "serial":
-        return spec.steps_per_round if done == spec.steps_per_round * num_turns else None
-    return done
+    done = turn.first_step + turn.num_steps - (turn.round - 1) * spec.global_steps_per_round
+    if not spec.takes_turns:
+        return done
+    in_turns = spec.shares[spec.replica_of(turn.silos[0])]
+    return spec.steps_per_round if done == spec.steps_per_round * len(in_turns) else None
 
 
 def _steps_between_averages(spec: JobSpec) -> int:
     return spec.averaging.every_steps or spec.steps_per_round
+
+
+def evaluates_saved_rounds(spec: JobSpec) -> bool:
+    """Return whether silos evaluate a round once they have saved it: after the replicas were averaged."""
+    return spec.schedule == "hierarchical"
 
 
 def evaluates_after(spec: JobSpec, round_number: int) -> bool:

@@ -131,14 +131,26 @@ class BlocksAveraged:
 
 @dataclass(frozen=True, slots=True)
 class RoundFinished:
-    """Every party has its checkpoint of the round."""
+    """Every party has its checkpoint of the round.
+
+    Attributes:
+        round: Round, from 1.
+        replica: Whose parties; None in a job without replicas.
+    """
 
     round: int
+    replica: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobFinished:
-    """The job is over and every silo has said goodbye."""
+    """The job is over and every silo has said goodbye.
+
+    Attributes:
+        replica: Whose silos; None in a job without replicas.
+    """
+
+    replica: int | None = None
 
 
 Progress = (

@@ -15,6 +15,7 @@ from splitlearn.exchange import Exchange
 from splitlearn.parties.averaging import SiloAveraging
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
+from splitlearn.parties.plan import evaluates_saved_rounds
 from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
 from splitlearn.protocol import PhaseRefusedError
 from splitlearn.spec import JobSpec
@@ -188,7 +189,8 @@ class SiloParty:
                 await self.exchange.flushed()
 
     async def _take_turn(self, turn: TurnStart) -> None:
-        await self._go_to_round(turn.round)
+        is_saved = turn.phase is not Phase.TRAIN and evaluates_saved_rounds(self.spec)
+        await self._go_to_round(turn.round + is_saved)
         self.on_progress(TurnStarted(self.silo, turn.phase, turn.round, turn.first_step, turn.num_steps))
         if turn.phase is Phase.TRAIN:
             await self._train(turn)
@@ -196,6 +198,7 @@ class SiloParty:
             await self._evaluate(turn)
 
     async def _go_to_round(self, round_number: int) -> None:
+        """Be as before a round, which is as after the one before."""
         if round_number == self._state_round + 1:
             return
         if self.checkpoints is None or round_number < 1:

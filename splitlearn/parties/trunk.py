@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
 from splitlearn.errors import LinkError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
 from splitlearn.parties.averaging import average_at_trunk
@@ -14,6 +16,7 @@ from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_layout, to_tensor
 from splitlearn.parties.plan import Turn, averages_after, evaluates_after, turns_of_round
 from splitlearn.parties.progress import (
+    BlocksAveraged,
     JobFinished,
     OnProgress,
     RoundFinished,
@@ -21,6 +24,7 @@ from splitlearn.parties.progress import (
     TurnFinished,
     ignore_progress,
 )
+from splitlearn.parties.replicas import Peers
 from splitlearn.parties.round_table import RoundTable, unexpected
 from splitlearn.parties.trunk_step import TrunkStep
 from splitlearn.spec import JobSpec
@@ -63,6 +67,9 @@ class TrunkParty:
         publish: Carries a round's checkpoint to where it outlives this machine, given the round and its
             folder. Goes on while the next round trains, and is awaited before any silo saves that one: no
             silo is ever more than one round ahead of what is published, and each keeps two.
+        replica: Which of the job's trunks this is; 0 where there is one.
+        peers: The others; None where there is one. With others, a round's checkpoint is what this
+            replica contributes to the average of all, from which each goes on.
         is_asked_to_stop: Looked at after every round; True ends the party there, all silos told.
         last_round: The last round that every party has a checkpoint of, and that is published.
     """
@@ -74,6 +81,8 @@ class TrunkParty:
     checkpoints: CheckpointStore | None = None
     on_progress: OnProgress = ignore_progress
     publish: Publish | None = None
+    replica: int = 0
+    peers: Peers | None = None
     is_asked_to_stop: Callable[[], bool] = lambda: False
     last_round: int = field(default=0, init=False)
     _table: RoundTable = field(init=False)
@@ -81,6 +90,10 @@ class TrunkParty:
 
     def __post_init__(self) -> None:
         self._table = RoundTable(self.exchanges, patience_seconds=self.spec.patience_seconds)
+
+    @property
+    def _replica(self) -> int | None:
+        return None if self.peers is None else self.replica
 
     @property
     def _roster(self) -> tuple[str, ...]:
@@ -107,23 +120,25 @@ class TrunkParty:
 
     async def _lead(self) -> None:
         self.last_round = await self._begin()
+        await self._take_average(self.last_round)
         for round_number in range(self.last_round + 1, self.spec.rounds + 1):
             if self.is_asked_to_stop():
                 await self._published()
                 await self._farewell(JobStatus.CANCELLED)
                 return
-            for turn in turns_of_round(self.spec, round_number, present=self.exchanges):
+            for turn in turns_of_round(self.spec, round_number, replica=self.replica, present=self.exchanges):
                 await self._train(turn)
                 await self._average_after(turn)
-            if evaluates_after(self.spec, round_number):
+            if self.peers is None and evaluates_after(self.spec, round_number):
                 await self._evaluate(round_number)
             await self._commit(round_number)
+            await self._take_average(round_number)
         await self._published()
         await self._table.send_all(self._roster, JobEnd(status=JobStatus.COMPLETED))
         # Every party has saved the last round: a goodbye that gets lost takes nothing away from that.
         with contextlib.suppress(LinkError, TrainingError):
             await self._table.collect(self._roster, Goodbye)
-        self.on_progress(JobFinished())
+        self.on_progress(JobFinished(self._replica))
 
     async def _farewell(self, status: JobStatus) -> None:
         # The first error counts: what goes wrong with a farewell adds nothing to it.
@@ -142,8 +157,8 @@ class TrunkParty:
         """Return the last round that every party has a checkpoint of, after going back to it."""
         ready = await self._table.collect(self._roster, Ready)
         own = self.checkpoints.last_round() if self.checkpoints else 0
-        last_round = min(own, *(message.last_round for message in ready.values()))
-        if last_round and self.checkpoints:
+        last_round = min([own, *(message.last_round for message in ready.values())])
+        if last_round and self.checkpoints and self.peers is None:
             tensors = await asyncio.to_thread(self.checkpoints.load, last_round)
             await self.compute(self.trainer.load_state, tensors)
         return last_round
@@ -153,15 +168,24 @@ class TrunkParty:
         await self._table.send_all(self._roster, RoundEnd(round=round_number))
         folder: Path | None = None
         if self.checkpoints is not None:
-            folder = await self.compute(
-                self.checkpoints.save, self.trainer.state(), round_number=round_number
-            )
+            folder = await self.compute(self.checkpoints.save, self._to_be_kept(), round_number=round_number)
         saved = await self._table.collect(self._roster, RoundSaved)
         wrong = [name for name, message in saved.items() if message.round != round_number]
         if wrong:
             raise ProtocolError(f"silo {wrong[0]!r} saved another round than {round_number}")
         self._begin_publishing(round_number, folder)
-        self.on_progress(RoundFinished(round_number))
+        self.on_progress(RoundFinished(round_number, self._replica))
+
+    def _to_be_kept(self) -> Mapping[str, Tensor]:
+        return self.trainer.state() if self.peers is None else self.trainer.contribution()
+
+    async def _take_average(self, round_number: int) -> None:
+        """Go on from the average of all replicas after a round, once they have committed it."""
+        if self.peers is None or round_number == 0:
+            return
+        await self.compute(self.trainer.load_state, await self.peers.state_after(round_number))
+        if evaluates_after(self.spec, round_number):
+            await self._evaluate(round_number)
 
     def _begin_publishing(self, round_number: int, folder: Path | None) -> None:
         if self.publish is None or folder is None:
@@ -274,10 +298,16 @@ class TrunkParty:
 
     async def _average_after(self, turn: Turn) -> None:
         step = averages_after(self.spec, turn)
-        if step is not None:
-            self.on_progress(
-                await average_at_trunk(self._table, self._roster, round_number=turn.round, step=step)
+        if step is None:
+            return
+        if self.peers is None:
+            summed: BlocksAveraged | None = await average_at_trunk(
+                self._table, self._roster, round_number=turn.round, step=step
             )
+        else:
+            summed = await self.peers.sum_blocks(self._table, round_number=turn.round, step=step)
+        if summed is not None:
+            self.on_progress(summed)
 
     # Evaluation
 

@@ -23,6 +23,7 @@ from splitlearn.simulation.demo_options import (
     AdapterKind,
     CodecName,
     DemoOptions,
+    ReplicaSchedule,
     Schedule,
     SiloBlocks,
 )
@@ -98,9 +99,20 @@ def demo(
         Schedule,
         typer.Option(
             help="client-batching: one trunk step on all silos' activations. serial: silos take turns. "
-            "The others are not served yet.",
+            "hierarchical: --replicas trunks side by side, averaged after each round; with --in-process. "
+            "auto is not served yet.",
             rich_help_panel=_WHO,
         ),
+    ] = "client-batching",
+    replicas: Annotated[
+        int,
+        typer.Option(
+            min=1, help="hierarchical: trunks, each with its share of the silos.", rich_help_panel=_WHO
+        ),
+    ] = 1,
+    replica_schedule: Annotated[
+        ReplicaSchedule,
+        typer.Option(help="hierarchical: how the silos of one replica take turns.", rich_help_panel=_WHO),
     ] = "client-batching",
     turn_steps: Annotated[
         int | None,
@@ -299,6 +311,8 @@ def demo(
         name=name,
         silos=silos,
         schedule=schedule,
+        replicas=replicas,
+        replica_schedule=replica_schedule,
         turn_steps=turn_steps,
         silo_blocks=silo_blocks,
         average_every=average_every,
@@ -357,7 +371,7 @@ def _print_spec(options: DemoOptions) -> int:
 
     try:
         spec = plan_job(options)
-        spec.refuse_unserved()
+        spec.refuse_unserved(on_platform=not options.in_process)
     except TrunklineError as error:
         _complain(error.message)
         return error.exit_code

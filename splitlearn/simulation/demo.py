@@ -155,7 +155,7 @@ class _Demo:
 
     def _run(self) -> DemoOutcome:
         spec = plan_job(self._options)
-        spec.refuse_unserved()
+        spec.refuse_unserved(on_platform=not self._options.in_process)
         model = open_model(spec)
         rows = read_rows(self._options, spec)
         with claim(self._options.out_dir) as folder:

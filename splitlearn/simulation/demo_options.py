@@ -13,6 +13,7 @@ from splitlearn.simulation.flag_errors import in_flags
 from splitlearn.spec import MAX_SILOS, JobSpec
 
 Schedule = Literal["serial", "client-batching", "hierarchical", "auto"]
+ReplicaSchedule = Literal["client-batching", "serial"]
 SiloBlocks = Literal["frozen", "local", "averaged"]
 CodecName = Literal["fp32", "bf16", "fp16", "int8"]
 TaskKind = Literal["causal-lm", "sft", "summarise", "choice"]
@@ -41,6 +42,8 @@ class DemoOptions:
         prompt: Template of the text (``causal-lm``) or prompt.
         answers: Candidates (``choice``) or the answer's template (``sft``).
         learning_rate: Peak; warmed up to over a twentieth of the steps, then a cosine down to a tenth.
+        replicas: Trunks of the schedule ``hierarchical``.
+        replica_schedule: How the silos of one replica take turns with it.
         in_process: All parties in one process, over links of memory.
         average_every: Steps between two averages of the silo blocks besides each round's end; 0 for none.
         freeze_a: Train the B of LoRA adapters alone.
@@ -51,6 +54,8 @@ class DemoOptions:
     name: str = "demo"
     silos: int | None = None
     schedule: Schedule = "client-batching"
+    replicas: int = 1
+    replica_schedule: ReplicaSchedule = "client-batching"
     turn_steps: int | None = None
     silo_blocks: SiloBlocks = "frozen"
     average_every: int = 0
@@ -186,7 +191,6 @@ def build_spec(
         {"name": name, "dataset": datasets[number % len(datasets)], "cut": cut}
         for number, name in enumerate(silo_names)
     ]
-    turns = len(silos) if options.schedule == "serial" else 1
     fields = {
         "name": options.name,
         "model": options.model,
@@ -195,10 +199,12 @@ def build_spec(
         "silo_blocks": options.silo_blocks,
         "averaging": {"every_steps": options.average_every},
         "schedule": options.schedule,
+        "replicas": options.replicas,
+        "replica_schedule": options.replica_schedule,
         "turn_steps": options.turn_steps,
         "learning_rate": {
             "peak": options.learning_rate,
-            "warmup_steps": _warmup_steps(options, turns=turns),
+            "warmup_steps": _warmup_steps(options, turns=_turns(options, len(silos))),
             "decay": "cosine",
             "floor": _DECAY_FLOOR,
         },
@@ -217,6 +223,13 @@ def build_spec(
         return JobSpec.parse(fields)
     except SpecError as error:
         raise in_flags(error) from error.__cause__
+
+
+def _turns(options: DemoOptions, num_silos: int) -> int:
+    """Return how many silos at most take turns with one trunk."""
+    if options.schedule == "hierarchical" and options.replica_schedule == "serial":
+        return -(-num_silos // options.replicas)
+    return num_silos if options.schedule == "serial" else 1
 
 
 def _warmup_steps(options: DemoOptions, *, turns: int) -> int:

@@ -51,8 +51,9 @@ def headline(spec: JobSpec, *, threads: int) -> str:
     """Return what is about to run, in one sentence."""
     count = len(spec.silos)
     subject = "1 silo fine-tunes" if count == 1 else f"{count} silos fine-tune"
+    schedule = f"{spec.schedule} with {spec.replicas} replicas" if spec.replicas > 1 else spec.schedule
     return (
-        f"{subject} {spec.model} on {spec.task.kind}: {spec.schedule}, silo blocks {spec.silo_blocks}, "
+        f"{subject} {spec.model} on {spec.task.kind}: {schedule}, silo blocks {spec.silo_blocks}, "
         f"{spec.adapter.kind} training, {spec.codec} on the wire, "
         f"{threads} thread{'' if threads == 1 else 's'} per party."
     )
@@ -175,7 +176,9 @@ class LinesDisplay(_Base):
                 accuracy = "" if progress.accuracy is None else f", accuracy {progress.accuracy:.1%}"
                 self.say(f"{self._clock()} {progress.silo}: eval loss {progress.loss:.4f}{accuracy}")
             case RoundFinished():
-                self.say(f"{self._clock()} round {progress.round}/{state.spec.rounds} finished and saved")
+                who = "" if progress.replica is None else f" of replica {progress.replica}"
+                done = f"round {progress.round}/{state.spec.rounds}{who} finished and saved"
+                self.say(f"{self._clock()} {done}")
             case _:
                 pass
 

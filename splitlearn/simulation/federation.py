@@ -33,7 +33,6 @@ from splitlearn.parties import (
     OnProgress,
     SiloAveraging,
     SiloParty,
-    TrunkParty,
     ignore_progress,
 )
 from splitlearn.partition import (
@@ -45,17 +44,18 @@ from splitlearn.partition import (
     load_trunk,
     segment_state,
 )
-from splitlearn.protocol import SiloProtocol, TrunkProtocol
+from splitlearn.protocol import SiloProtocol
 from splitlearn.simulation.record import RunRecord, WireBytes
 from splitlearn.simulation.results import SiloResult, SimulationResult, Status
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
 from splitlearn.simulation.together import Run, all_or_first_error, run_to_the_end
+from splitlearn.simulation.trunk_side import TrunkSide, trunk_party, trunk_places
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import BatchPlan, EvaluationPlan, SiloData
-from splitlearn.training import CheckpointStore, SiloTrainer, TrunkTrainer
+from splitlearn.training import CheckpointStore, SiloTrainer
 from splitlearn.wire import Codec, Phase
 
-TRUNK_PARTY = "trunk-0"
+TRUNK_PARTY = trunk_party(0)
 HISTORY = "history.jsonl"
 SUM_RECORD = "sums.json"
 
@@ -157,7 +157,7 @@ class Federation:
         lost: Collection[str] = (),
         make_lines: Callable[[Sequence[str]], Lines] = Lines,
     ) -> None:
-        spec.refuse_unserved()
+        spec.refuse_unserved(on_platform=False)
         self._present = tuple(silo.name for silo in spec.silos if silo.name not in lost)
         _refuse_other_names(self._present, data)
         self._spec = spec
@@ -166,7 +166,12 @@ class Federation:
         self._cut = self._folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
         self._data = data
         self._work_dir = work_dir
-        self._record = RunRecord(work_dir / HISTORY, traffic=self._traffic, forward=on_progress)
+        self._record = RunRecord(
+            work_dir / HISTORY,
+            traffic=self._traffic,
+            forward=on_progress,
+            replica_of={silo.name: spec.replica_of(silo.name) for silo in spec.silos},
+        )
         self._make_lines = make_lines
         self._silos: list[_Silo] = []
         self._exported: set[Path] = set()
@@ -204,42 +209,66 @@ class Federation:
         Raises:
             StorageError: The disk refused, or the record of the rounds is not what the checkpoints are.
         """
+        return min(self._find_last_rounds())
+
+    def _find_last_rounds(self) -> list[int]:
+        """Return the last whole round of each replica; nothing after these counts any more."""
         self._record.read()
-        on_disk = min(self._checkpoints(party, last_round=None).last_round() for party in self._places())
-        last_round = min(on_disk, self._record.last_round)
+        found = [self._find_last_round_of(replica) for replica in self._replicas]
+        if self._spec.silo_blocks == "averaged" or max(found) > min(found) + 1:
+            # Blocks hold a sum that some silos go back before; or the average is not kept any more.
+            found = [min(found)] * len(found)
+        self._record.keep(found)
+        return found
+
+    def _find_last_round_of(self, replica: int) -> int:
+        share = [name for name in self._present if self._replica_of(name) == replica]
+        parties = [trunk_party(replica), *share]
+        on_disk = min(self._checkpoints(party, last_round=None).last_round() for party in parties)
+        last_round = min(on_disk, self._record.last_round_of(replica))
         if last_round < on_disk - 1:
             # A round is recorded right after its checkpoints, so no crash leaves more than one out.
             raise StorageError(
                 f"{self._work_dir / HISTORY} ends with round {last_round}, the checkpoints with {on_disk}; "
                 "put the file back, or begin anew"
             )
-        self._record.keep(last_round)
         return last_round
 
     async def _run(self, *, resume: bool) -> SimulationResult:
         self._task = asyncio.current_task()
         if self._is_cancelled:
             raise asyncio.CancelledError
-        last_round = self._begin(resume=resume)
+        last_rounds = self._begin(resume=resume)
         roster = enrol(self._spec)
         lines = self._make_lines(self._present)
-        trunk = load_trunk(self._folder, self._cut, adapter=self._spec.adapter, seed=self._spec.seed)
+        trunks = [self._load_trunk() for _ in self._replicas]
         async with AsyncExitStack() as stack:
             for data in self._data:
                 self._silos.append(await self._silo(stack, roster, lines, data))
-            runs = [await self._silo_run(stack, silo, last_round=last_round) for silo in self._silos]
-            lead = await self._trunk_run(stack, roster, lines, trunk, last_round=last_round)
-            await all_or_first_error([lead, *runs])
-            trunk_state = segment_state(trunk)
+            runs = [
+                await self._silo_run(stack, silo, last_round=last_rounds[self._replica_of(silo.data.name)])
+                for silo in self._silos
+            ]
+            side = TrunkSide(
+                self._spec,
+                roster,
+                lines,
+                self._present,
+                lambda replica: self._checkpoints(trunk_party(replica), last_round=last_rounds[replica]),
+                self._record,
+            )
+            leads = await side.runs(stack, trunks)
+            await all_or_first_error([*leads, *runs])
+            trunk_state = segment_state(trunks[0])  # replicas end with their average
             for silo in self._silos:
                 await asyncio.to_thread(self._export, silo, trunk_state)
         return self._result("completed")
 
-    def _begin(self, *, resume: bool) -> int:
-        """Return the round to go on from, with everything after it forgotten."""
+    def _begin(self, *, resume: bool) -> list[int]:
+        """Return each replica's round to go on from, with everything after it forgotten."""
         if resume:
             self._is_resumed = True
-            return self.find_last_round()
+            return self._find_last_rounds()
         for artifact in map(self._artifact, self._present):
             if artifact.exists():
                 raise StorageError(f"{artifact} exists already; move it away, or choose another work_dir")
@@ -248,7 +277,7 @@ class Federation:
         for silo in self._present:
             self._sum_record(silo).unlink(missing_ok=True)
         self._record.begin()
-        return 0
+        return [0] * len(self._replicas)
 
     async def _silo(self, stack: AsyncExitStack, roster: Roster, lines: Lines, data: SiloData) -> _Silo:
         spec, name = self._spec, data.name
@@ -295,35 +324,15 @@ class Federation:
         )
         return party.run
 
-    async def _trunk_run(
-        self, stack: AsyncExitStack, roster: Roster, lines: Lines, trunk: TrunkSegment, *, last_round: int
-    ) -> Run:
-        spec = self._spec
-        exchanges = {
-            name: await stack.enter_async_context(
-                Exchange(
-                    TrunkProtocol(
-                        roster.terms[name],
-                        identity=roster.worker,
-                        trust=roster.trust,
-                        codec=Codec(spec.codec),
-                    ),
-                    connect=lines.answer(name),
-                    peer=f"silo {name!r}",
-                    patience_seconds=spec.patience_seconds,
-                )
-            )
-            for name in self._present
-        }
-        party = TrunkParty(
-            spec=spec,
-            trainer=TrunkTrainer(trunk, spec=spec),
-            exchanges=exchanges,
-            compute=await stack.enter_async_context(ComputeThread(WORKER_NAME)),
-            checkpoints=self._checkpoints(TRUNK_PARTY, last_round=last_round),
-            on_progress=self._record,
-        )
-        return party.run
+    @property
+    def _replicas(self) -> range:
+        return range(len(self._spec.shares))
+
+    def _replica_of(self, silo: str) -> int:
+        return self._spec.replica_of(silo)
+
+    def _load_trunk(self) -> TrunkSegment:
+        return load_trunk(self._folder, self._cut, adapter=self._spec.adapter, seed=self._spec.seed)
 
     def _averaging(self, silo: _Silo, compute: ComputeThread) -> SiloAveraging | None:
         if self._spec.silo_blocks != "averaged":
@@ -344,7 +353,7 @@ class Federation:
     def _places(self) -> dict[str, str]:
         """Return each party's folder."""
         return {
-            TRUNK_PARTY: "worker",
+            **trunk_places(self._spec),
             **{name: f"silos/{name}" for name in self._present},
         }
 

@@ -14,6 +14,8 @@ _FLAGS = {
     "bottom_layers": "--bottom-layers",
     "top_layers": "--top-layers",
     "turn_steps": "--turn-steps",
+    "replicas": "--replicas",
+    "replica_schedule": "--replica-schedule",
     "peak": "--learning-rate",
     "max_grad_norm": "--max-grad-norm",
     "every_steps": "--average-every",
@@ -78,6 +80,7 @@ def _sentence(detail: _Detail) -> str:
 def _renamed(message: str) -> str:
     """Put flags into a sentence about fields that contradict each other."""
     plain = message.removeprefix("Value error, ")
+    plain = re.sub(r"^replicas(?=:)", _FLAGS["replicas"], plain)
     flagged = re.sub(r"\b\w+_\w+\b", lambda found: _FLAGS.get(found[0], found[0]), plain)
     return re.sub(r"^(--[a-z-]+):", r"\1", flagged).replace("with schedule", "with --schedule")
 

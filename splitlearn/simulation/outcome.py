@@ -137,6 +137,7 @@ def _empty(options: DemoOptions) -> dict[str, Any]:
     return {
         "status": "failed",
         "schedule": options.schedule,
+        "replicas": options.replicas,
         "codec": options.codec,
         "silo_blocks": options.silo_blocks,
         "adapter": options.adapter,

@@ -5,7 +5,7 @@ that its result is that of a run which nobody disturbed.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +31,12 @@ class WireBytes(BaseModel):
 
 
 class RoundRecord(BaseModel):
-    """One finished round; ``wire_bytes`` counts from the job's begin, by silo."""
+    """One finished round of one trunk; ``wire_bytes`` counts from the job's begin, by silo."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     round: int = Field(ge=1)
+    replica: int = Field(default=0, ge=0)
     steps: tuple[StepDone, ...]
     evaluations: tuple[Evaluated, ...]
     turns: tuple[TurnFinished, ...]
@@ -52,19 +53,30 @@ class _Events:
 class RunRecord:
     """Listens to a run's progress.
 
+    Where the trunk has replicas, each finishes its rounds by itself; what silos evaluate after one is kept
+    with the next, for that is when it is certain not to be done again.
+
     Args:
         path: File of the finished rounds.
         traffic: Tells each silo's bytes of this process so far.
         forward: Who else wants to be told.
+        replica_of: Each silo's replica; without replicas it may be left out.
     """
 
     def __init__(
-        self, path: Path, *, traffic: Callable[[], Mapping[str, WireBytes]], forward: OnProgress
+        self,
+        path: Path,
+        *,
+        traffic: Callable[[], Mapping[str, WireBytes]],
+        forward: OnProgress,
+        replica_of: Mapping[str, int] | None = None,
     ) -> None:
         self._path, self._traffic, self._forward = path, traffic, forward
-        self._rounds: list[RoundRecord] = []
+        self._replica_of = replica_of or {}
+        replicas = range(1 + max(self._replica_of.values(), default=0))
+        self._rounds: dict[int, list[RoundRecord]] = {replica: [] for replica in replicas}
         self._before: dict[str, WireBytes] = {}
-        self._open = _Events()
+        self._open = {replica: _Events() for replica in replicas}
 
     def __call__(self, progress: Progress) -> None:
         """Keep what is reported; a finished round is on the disk when this returns.
@@ -74,36 +86,40 @@ class RunRecord:
         """
         match progress:
             case StepDone():
-                self._open.steps.append(progress)
+                self._open_of(progress.silo).steps.append(progress)
             case Evaluated():
-                self._open.evaluations.append(progress)
+                self._open_of(progress.silo).evaluations.append(progress)
             case TurnFinished():
-                self._open.turns.append(progress)
+                self._open_of(progress.silos[0]).turns.append(progress)
             case RoundFinished():
-                self._finish(progress.round)
+                self._finish(progress.round, progress.replica or 0)
             case _:
                 pass
         self._forward(progress)
 
     @property
     def last_round(self) -> int:
-        """Rounds that are recorded without a gap."""
-        return len(self._rounds)
+        """Rounds that are recorded without a gap, at every replica."""
+        return min(self.last_round_of(replica) for replica in self._rounds)
+
+    def last_round_of(self, replica: int) -> int:
+        """Return the rounds of one replica that are recorded without a gap."""
+        return len(self._rounds[replica])
 
     @property
     def steps(self) -> tuple[StepDone, ...]:
         """All training steps, those of an unfinished round too."""
-        return (*(step for entry in self._rounds for step in entry.steps), *self._open.steps)
+        return tuple(step for events in self._events() for step in events.steps)
 
     @property
     def evaluations(self) -> tuple[Evaluated, ...]:
         """All evaluations."""
-        return (*(found for entry in self._rounds for found in entry.evaluations), *self._open.evaluations)
+        return tuple(found for events in self._events() for found in events.evaluations)
 
     @property
     def turns(self) -> tuple[TurnFinished, ...]:
         """All training turns of the trunk."""
-        return (*(turn for entry in self._rounds for turn in entry.turns), *self._open.turns)
+        return tuple(turn for events in self._events() for turn in events.turns)
 
     def wire_bytes(self, silo: str) -> WireBytes:
         """Return one silo's bytes since the job's begin, without those of rounds that were repeated."""
@@ -115,7 +131,7 @@ class RunRecord:
         Raises:
             StorageError: The file cannot be written.
         """
-        self.keep(0)
+        self.keep([0] * len(self._rounds))
 
     def read(self) -> None:
         """Read the rounds of an earlier run; a line that was torn, and all after it, do not count.
@@ -129,49 +145,70 @@ class RunRecord:
             raise StorageError(
                 f"cannot read {self._path}: {error.strerror}; correct its permissions"
             ) from error
-        self._rounds = []
+        self._rounds = {replica: [] for replica in self._rounds}
         for line in lines:
             try:
                 entry = RoundRecord.model_validate_json(line)
             except ValidationError:
                 return
-            if entry.round != len(self._rounds) + 1:
+            known = self._rounds.get(entry.replica)
+            if known is None or entry.round != len(known) + 1:
                 return
-            self._rounds.append(entry)
+            known.append(entry)
 
-    def keep(self, last_round: int) -> None:
-        """Drop all rounds after ``last_round``, in the file too.
+    def keep(self, last_rounds: Sequence[int]) -> None:
+        """Drop all rounds after these, in the file too.
+
+        Args:
+            last_rounds: Of each replica the last one that counts.
 
         Raises:
             StorageError: The file cannot be written.
         """
-        self._rounds = self._rounds[:last_round]
+        for (replica, entries), last_round in zip(self._rounds.items(), last_rounds, strict=True):
+            self._rounds[replica] = entries[:last_round]
+        entries = [entry for of_replica in self._rounds.values() for entry in of_replica]
         # This process's traffic counts on top of what the kept rounds took.
-        self._before = dict(self._rounds[-1].wire_bytes) if self._rounds else {}
+        newest = [of_replica[-1] for of_replica in self._rounds.values() if of_replica]
+        self._before = {silo: count for entry in newest for silo, count in entry.wire_bytes.items()}
         temporary = self._path.with_name(f".{self._path.name}.writing")
         try:
             temporary.parent.mkdir(parents=True, exist_ok=True)
-            _write(temporary, self._rounds, mode="wb")
+            _write(temporary, entries, mode="wb")
             temporary.replace(self._path)
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise self._unwritable(error) from error
 
-    def _finish(self, round_number: int) -> None:
+    def _open_of(self, silo: str) -> _Events:
+        return self._open[self._replica_of.get(silo, 0)]
+
+    def _events(self) -> Iterator["RoundRecord | _Events"]:
+        for replica, entries in self._rounds.items():
+            yield from entries
+            yield self._open[replica]
+
+    def _finish(self, round_number: int, replica: int) -> None:
+        events = self._open[replica]
         entry = RoundRecord(
             round=round_number,
-            steps=tuple(self._open.steps),
-            evaluations=tuple(self._open.evaluations),
-            turns=tuple(self._open.turns),
-            wire_bytes={silo: self.wire_bytes(silo) for silo in self._traffic()},
+            replica=replica,
+            steps=tuple(events.steps),
+            evaluations=tuple(events.evaluations),
+            turns=tuple(events.turns),
+            wire_bytes={
+                silo: self.wire_bytes(silo)
+                for silo in self._traffic()
+                if self._replica_of.get(silo, 0) == replica
+            },
         )
         try:
             _write(self._path, [entry], mode="ab")
         except OSError as error:
             raise self._unwritable(error) from error
-        self._rounds.append(entry)
-        self._open = _Events()
+        self._rounds[replica].append(entry)
+        self._open[replica] = _Events()
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(

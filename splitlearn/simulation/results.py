@@ -86,7 +86,7 @@ class SimulationResult:
         silos: Every silo, in the roster's order.
         seconds_per_step: Median over the training turns of a turn's wall time per trunk step, with
             every party's computation, sealing and waiting in it.
-        num_steps: Optimiser steps of the trunk that this run took.
+        num_steps: Optimiser steps that this run took of the trunk, or of all its replicas.
         peak_memory_bytes: Largest resident memory by role: of any one ``agent``, of the ``worker`` and so on;
             ``all``, where all parties are one process.
         job_id: The job's id at the control plane; None without one.
@@ -151,6 +151,7 @@ class SimulationResult:
         return {
             "status": self.status,
             "schedule": self.spec.schedule,
+            "replicas": self.spec.replicas,
             "codec": self.spec.codec,
             "silo_blocks": self.spec.silo_blocks,
             "adapter": self.spec.adapter.kind,

@@ -44,7 +44,7 @@ def enrol(spec: JobSpec, *, epoch: int = 1) -> Roster:
         terms={
             silo.name: Terms(
                 job_id=spec.name,
-                replica=0,
+                replica=spec.replica_of(silo.name),
                 epoch=epoch,
                 spec_digest=digest,
                 silo_name=silo.name,

@@ -81,9 +81,9 @@ class RunState:
                 self.silos[progress.silo].evaluation = progress
                 self.silos[progress.silo].state = "waiting"
             case RoundFinished():
-                self._rest("waiting")
+                self._rest("waiting", progress.replica)
             case JobFinished():
-                self._rest("done")
+                self._rest("done", progress.replica)
             case _:
                 pass
 
@@ -95,7 +95,7 @@ class RunState:
         speed = done.num_valid_tokens / max(done.seconds, 1e-9)
         earlier = speed if math.isnan(silo.tokens_per_second) else silo.tokens_per_second
         silo.tokens_per_second = earlier + _SMOOTHING * (speed - earlier)
-        if self.spec.schedule == "serial" and self._ends_turn(silo.step):
+        if self.spec.takes_turns and self._ends_turn(silo.step):
             silo.state = "waiting"
 
     def _ends_turn(self, step: int) -> bool:
@@ -103,9 +103,10 @@ class RunState:
         in_round = step % self.spec.steps_per_round
         return in_round == 0 or in_round % turn_steps == 0
 
-    def _rest(self, state: str) -> None:
-        for silo in self.silos.values():
-            silo.state = state
+    def _rest(self, state: str, replica: int | None) -> None:
+        names = self.silos if replica is None else self.spec.shares[replica]
+        for name in names:
+            self.silos[name].state = state
 
 
 def mean(values: Sequence[float]) -> float:

@@ -10,9 +10,17 @@ from splitlearn.training.clipping import clip_coefficient, gradient_norms, scale
 from splitlearn.training.learning_rate import learning_rate
 from splitlearn.training.optimizer import build_optimizer, set_learning_rate
 from splitlearn.training.outcomes import token_weights
-from splitlearn.training.seeding import TRUNK_PARTY, StepKey, derive_seed, dropout_seed, seeded
+from splitlearn.training.seeding import (
+    TRUNK_PARTY,
+    StepKey,
+    derive_seed,
+    dropout_seed,
+    replica_party,
+    seeded,
+)
 from splitlearn.training.silo import SiloTrainer
 from splitlearn.training.trunk import TrunkPart, TrunkTrainer
+from splitlearn.training.trunk_average import average_replicas, contribution, state_of_replica
 
 __all__ = [
     "TRUNK_PARTY",
@@ -21,15 +29,19 @@ __all__ = [
     "StepKey",
     "TrunkPart",
     "TrunkTrainer",
+    "average_replicas",
     "build_optimizer",
     "clip_coefficient",
+    "contribution",
     "derive_seed",
     "dropout_seed",
     "gradient_norms",
     "learning_rate",
+    "replica_party",
     "scale_gradients",
     "seeded",
     "set_learning_rate",
+    "state_of_replica",
     "token_weights",
     "total_norm",
 ]

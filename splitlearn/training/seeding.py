@@ -22,6 +22,11 @@ TRUNK_PARTY = "replica-0"
 """The party that seeds the trunk of an unreplicated job."""
 
 
+def replica_party(replica: int) -> str:
+    """Return the party that seeds one trunk of several."""
+    return f"replica-{replica}"
+
+
 @dataclass(frozen=True, slots=True)
 class StepKey:
     """One micro-batch of one step: what the randomness of its forward is keyed by.

@@ -16,6 +16,7 @@ from splitlearn.training.clipping import total_norm
 from splitlearn.training.evaluation import evaluating
 from splitlearn.training.outcomes import all_finite, joint_norm, trunk_outcome
 from splitlearn.training.seeding import TRUNK_PARTY, StepKey, seeded
+from splitlearn.training.trunk_average import contribution
 from splitlearn.training.updater import Updater
 from splitlearn.wire import Outcome
 
@@ -64,6 +65,7 @@ class TrunkTrainer:
         self._updater = Updater(segment.trainable, spec=spec)
         self._in_flight: dict[int, _InFlight] = {}
         self._num_label_tokens = 0
+        self._num_trained_tokens = 0
         self._outcome: Outcome | None = None
 
     def begin_step(self, step: int, *, num_label_tokens: int) -> None:
@@ -154,9 +156,9 @@ class TrunkTrainer:
         if not all_finite([own, *silo_outcomes]) or self._num_label_tokens == 0:
             self._updater.skip()
             return False
-        if len(self._spec.silos) == 1:
-            return self._updater.apply(joint_norm(silo_outcomes[0], own))
-        return self._updater.apply(total_norm(own.norms_trunk))
+        applied = self._updater.apply(self._total_norm(own, silo_outcomes))
+        self._num_trained_tokens += self._num_label_tokens if applied else 0
+        return applied
 
     def evaluate(self, part: TrunkPart) -> Tensor:
         """Return the packed hidden states at the upper cut for one silo's evaluation batch, fp32 [N, D].
@@ -173,6 +175,10 @@ class TrunkTrainer:
         """Return what a checkpoint must hold, by name; not copies."""
         return self._updater.state()
 
+    def contribution(self) -> dict[str, Tensor]:
+        """Return what a replica commits: its state, and the label tokens trained on since it was loaded."""
+        return contribution(self.state(), num_tokens=self._num_trained_tokens)
+
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what :meth:`state` returned.
 
@@ -180,6 +186,12 @@ class TrunkTrainer:
             StorageError: The tensors are not those that this trunk trains.
         """
         self._updater.load_state(tensors)
+        self._num_trained_tokens = 0
+
+    def _total_norm(self, own: Outcome, silo_outcomes: Sequence[Outcome]) -> float:
+        if len(self._spec.silos) == 1:
+            return joint_norm(silo_outcomes[0], own)
+        return total_norm(own.norms_trunk)
 
 
 def _concatenated(parts: Sequence[TrunkPart]) -> tuple[BatchLayout, Tensor]:

@@ -21,8 +21,9 @@ from splitlearn.training.optimizer import (
     take_snapshot,
 )
 
-_PARAMETER = "parameter/"
-_OPTIMIZER = "optimizer/"
+PARAMETER = "parameter/"
+OPTIMIZER = "optimizer/"
+"""What the names of a checkpoint's tensors begin with."""
 
 
 class Updater:
@@ -109,10 +110,10 @@ class Updater:
 
     def state(self) -> dict[str, Tensor]:
         """Return parameters and optimiser tensors under names for a checkpoint. Not copies."""
-        tensors = {f"{_PARAMETER}{name}": parameter.detach() for name, parameter in self._named}
+        tensors = {f"{PARAMETER}{name}": parameter.detach() for name, parameter in self._named}
         if self._optimizer is not None:
             moments = optimizer_state(self._optimizer, self._named)
-            tensors.update({f"{_OPTIMIZER}{key}": value for key, value in moments.items()})
+            tensors.update({f"{OPTIMIZER}{key}": value for key, value in moments.items()})
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -122,14 +123,10 @@ class Updater:
             StorageError: The tensors are not exactly those that are trained here.
         """
         parameters = {
-            key.removeprefix(_PARAMETER): value
-            for key, value in tensors.items()
-            if key.startswith(_PARAMETER)
+            key.removeprefix(PARAMETER): value for key, value in tensors.items() if key.startswith(PARAMETER)
         }
         moments = {
-            key.removeprefix(_OPTIMIZER): value
-            for key, value in tensors.items()
-            if key.startswith(_OPTIMIZER)
+            key.removeprefix(OPTIMIZER): value for key, value in tensors.items() if key.startswith(OPTIMIZER)
         }
         self._refuse_strangers(parameters, len(tensors) - len(parameters) - len(moments))
         if self._optimizer is not None:

@@ -14,11 +14,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
 from splitlearn.parties import Progress
-from splitlearn.simulation.federation import TRUNK_PARTY, simulate
+from splitlearn.simulation.federation import simulate
 from splitlearn.simulation.results import SimulationResult
+from splitlearn.simulation.trunk_side import trunk_places
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import IGNORED, DataReport, Example, SiloData, TokenRow
-from splitlearn.training import CheckpointStore
+from splitlearn.training import CheckpointStore, average_replicas
 
 VOCAB = 67
 LLAMA = {
@@ -145,8 +146,8 @@ class Job:
         return simulate(self.spec, model_folder=self.folder, data=self.data, work_dir=self.work_dir, **how)
 
     def checkpoints(self, party: str) -> CheckpointStore:
-        """A party's checkpoints: a silo's, or the trunk's."""
-        place = "worker" if party == TRUNK_PARTY else f"silos/{party}"
+        """A party's checkpoints: a silo's, or a trunk's."""
+        place = trunk_places(self.spec).get(party, f"silos/{party}")
         return CheckpointStore(self.work_dir / place / "checkpoints", spec=self.spec, party=party)
 
     def state(self, party: str) -> dict[str, Tensor]:
@@ -158,7 +159,7 @@ class Job:
         names = [silo.name for silo in self.spec.silos]
         held = {
             f"{party}/{key}": value
-            for party in (*names, TRUNK_PARTY)
+            for party in (*names, *trunk_places(self.spec))
             for key, value in self.state(party).items()
         }
         for name in names:
@@ -166,9 +167,14 @@ class Job:
                 held |= {f"{name}/result/{key}": value for key, value in load_file(file).items()}
         return held
 
+    def trunk(self) -> dict[str, Tensor]:
+        """The trunk's state at the end; of replicas, what they have in common."""
+        states = [self.state(party) for party in trunk_places(self.spec)]
+        return states[0] if len(states) == 1 else average_replicas(states, moments=self.spec.replica_moments)
+
     def trained(self, silo: str) -> dict[str, Tensor]:
         """Trained tensors of one silo and the trunk, by the whole model's names."""
-        tensors = {**self.state(silo), **self.state(TRUNK_PARTY)}
+        tensors = {**self.state(silo), **self.trunk()}
         mark = "parameter/"
         return {key.removeprefix(mark): value for key, value in tensors.items() if key.startswith(mark)}
 

@@ -158,6 +158,53 @@ class TestAveraging:
         assert b"freeze_a" not in JobSpec.parse(fields()).canonical_bytes()
 
 
+class TestReplicas:
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            ({"schedule": "hierarchical"}, "replicas: 1 is too few for schedule 'hierarchical'"),
+            (
+                {"schedule": "hierarchical", "replicas": 3},
+                "replicas: 3 is more than the 2 silos of the roster",
+            ),
+            ({"replicas": 2}, "replicas: 2 has a meaning only with schedule 'hierarchical' or 'auto'"),
+            ({"replica_schedule": "serial"}, "replica_schedule: 'serial' has a meaning only with"),
+            (
+                {"replica_moments": "kept", "schedule": "serial"},
+                "replica_moments: 'kept' has a meaning only with",
+            ),
+            (
+                {"schedule": "hierarchical", "replicas": 2, "turn_steps": 2},
+                "turn_steps: 2 has a meaning only with",
+            ),
+            (
+                {
+                    "schedule": "hierarchical",
+                    "replicas": 2,
+                    "silos": [{"name": name, "dataset": "d"} for name in "abc"],
+                    "silo_blocks": "averaged",
+                    "averaging": {"every_steps": 2},
+                },
+                "every_steps: 2 .* no meaning with schedule 'hierarchical', whose replicas meet",
+            ),
+        ],
+    )
+    def test_are_refused_by_name(self, changes: dict[str, Any], sentence: str) -> None:
+        with pytest.raises(SpecError, match=sentence):
+            JobSpec.parse(fields(**changes))
+
+    def test_are_served_in_one_process(self) -> None:
+        spec = JobSpec.parse(
+            fields(schedule="hierarchical", replicas=2, replica_schedule="serial", turn_steps=2)
+        )
+        spec.refuse_unserved(on_platform=False)
+
+    def test_change_the_digest_only_where_they_are_asked_for(self) -> None:
+        assert b"replica" not in JobSpec.parse(fields()).canonical_bytes()
+        spec = JobSpec.parse(fields(schedule="hierarchical", replicas=2, replica_moments="kept"))
+        assert JobSpec.parse(spec.canonical_bytes()) == spec
+
+
 class TestRefuseUnserved:
     @pytest.mark.parametrize(
         ("changes", "field"),
@@ -166,7 +213,7 @@ class TestRefuseUnserved:
                 {"silo_blocks": "averaged", "silos": THREE, "on_lost_silo": "continue"},
                 r"silo_blocks with on_lost_silo: \('averaged', 'continue'\)",
             ),
-            ({"schedule": "hierarchical"}, "schedule: 'hierarchical'"),
+            ({"schedule": "hierarchical", "replicas": 2}, "schedule: 'hierarchical'"),
             ({"schedule": "auto"}, "schedule: 'auto'"),
             ({"precision": "bf16"}, "precision: 'bf16'"),
             ({"privacy": {"noise": 0.1}}, r"privacy\.noise: 0\.1"),

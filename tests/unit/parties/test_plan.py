@@ -1,6 +1,12 @@
 """Who trains when."""
 
-from splitlearn.parties.plan import Turn, evaluates_after, turns_of_round
+from splitlearn.parties.plan import (
+    Turn,
+    averages_after,
+    evaluates_after,
+    evaluates_saved_rounds,
+    turns_of_round,
+)
 from tests.unit.parties.conftest import job
 
 
@@ -71,3 +77,54 @@ class TestEvaluation:
     def test_is_after_every_nth(self) -> None:
         spec = job("a", rounds=5, evaluation={"every_rounds": 2})
         assert [evaluates_after(spec, number) for number in range(1, 6)] == [False, True, False, True, True]
+
+
+def shares(num_silos: int, replicas: int) -> list[str]:
+    spec = job(*"abcdefghijk"[:num_silos], schedule="hierarchical", replicas=replicas)
+    return ["".join(share) for share in spec.shares]
+
+
+class TestReplicas:
+    def test_get_contiguous_shares_as_even_as_may_be(self) -> None:
+        assert shares(4, 2) == ["ab", "cd"]
+        assert shares(5, 2) == ["abc", "de"]
+        assert shares(11, 4) == ["abc", "def", "ghi", "jk"]
+        assert shares(3, 3) == ["a", "b", "c"]
+
+    def test_know_every_silo_once(self) -> None:
+        spec = job(*"abcde", schedule="hierarchical", replicas=3)
+        assert [spec.replica_of(silo.name) for silo in spec.silos] == [0, 0, 1, 1, 2]
+        assert job(*"abc").shares == (("a", "b", "c"),)
+
+    def test_batch_their_own_silos_from_the_same_step_on(self) -> None:
+        spec = job(*"abc", schedule="hierarchical", replicas=2, rounds=3, steps_per_round=5)
+        assert [list(turns_of_round(spec, 2, replica=replica)) for replica in (0, 1)] == [
+            [Turn(2, ("a", "b"), 5, 5)],
+            [Turn(2, ("c",), 5, 5)],
+        ]
+        assert spec.total_steps == 15
+
+    def test_let_their_own_silos_take_turns(self) -> None:
+        """The replica with one silo is through before the round's last step."""
+        spec = job(*"abc", schedule="hierarchical", replicas=2, replica_schedule="serial", steps_per_round=4)
+        turns = [list(turns_of_round(spec, 2, replica=replica)) for replica in (0, 1)]
+        assert turns == [[Turn(2, ("b",), 8, 4), Turn(2, ("a",), 12, 4)], [Turn(2, ("c",), 8, 4)]]
+        assert spec.global_steps_per_round == 8
+
+    def test_without_a_silo_left_train_nothing(self) -> None:
+        spec = job(*"ab", schedule="hierarchical", replicas=2)
+        assert list(turns_of_round(spec, 1, replica=1, present={"a"})) == []
+
+    def test_average_blocks_once_their_silos_have_done_their_steps(self) -> None:
+        fields = {"schedule": "hierarchical", "replicas": 2, "silo_blocks": "averaged", "steps_per_round": 4}
+        spec = job(*"abc", **fields)
+        [turn] = turns_of_round(spec, 3, replica=1)
+        assert averages_after(spec, turn) == 4
+        spec = job(*"abc", **fields, replica_schedule="serial")
+        for replica, expected in enumerate([[None, 4], [4]]):
+            turns = turns_of_round(spec, 3, replica=replica)
+            assert [averages_after(spec, turn) for turn in turns] == expected
+
+    def test_are_evaluated_after_their_average(self) -> None:
+        assert evaluates_saved_rounds(job(*"ab", schedule="hierarchical", replicas=2))
+        assert not evaluates_saved_rounds(job(*"ab"))

@@ -195,7 +195,7 @@ class TestUnserved:
     @pytest.mark.parametrize(
         ("options", "field"),
         [
-            (DemoOptions(schedule="hierarchical"), "schedule"),
+            (DemoOptions(schedule="hierarchical", replicas=2), "schedule"),
             (DemoOptions(schedule="auto"), "schedule"),
         ],
     )

@@ -64,7 +64,7 @@ class TestRounds:
         traffic = {}
         second = new_record(traffic)
         second.read()
-        second.keep(2)
+        second.keep([2])
         run_rounds(second, range(3, 4), traffic)
         third = new_record({})
         third.read()
@@ -89,7 +89,7 @@ class TestWireBytes:
         traffic = {}
         second = new_record(traffic)
         second.read()
-        second.keep(2)
+        second.keep([2])
         run_rounds(second, range(3, 5), traffic)
         assert second.wire_bytes("a") == WireBytes(training=400, evaluation=40)
 
@@ -100,3 +100,50 @@ class TestStorage:
         record = RunRecord(tmp_path / "file" / "h", traffic=dict, forward=ignore_progress)
         with pytest.raises(StorageError, match="cannot write"):
             record.begin()
+
+
+class TestReplicas:
+    """Each finishes its rounds by itself; what is evaluated after one is kept with the next."""
+
+    def record(self, tmp_path: Path, traffic: Traffic) -> RunRecord:
+        return RunRecord(
+            tmp_path / "h.jsonl",
+            traffic=lambda: traffic,
+            forward=ignore_progress,
+            replica_of={"a": 0, "b": 1},
+        )
+
+    def finish(self, record: RunRecord, silo: str, number: int, traffic: Traffic) -> None:
+        record(StepDone(silo, number, number - 1, 1.0, 3, 5, applied=True, seconds=0.1))
+        record(TurnFinished((silo,), number, 1, 0.25))
+        traffic[silo] = traffic.get(silo, WireBytes()) + WireBytes(training=100)
+        record(RoundFinished(number, replica={"a": 0, "b": 1}[silo]))
+        record(Evaluated(silo, number, 0.5, 7, None))
+
+    def test_go_back_one_by_one(self, tmp_path: Path) -> None:
+        traffic: Traffic = {}
+        first = self.record(tmp_path, traffic)
+        first.begin()
+        for silo, number in (("a", 1), ("b", 1), ("a", 2), ("a", 3), ("b", 2)):
+            self.finish(first, silo, number, traffic)
+        assert (first.last_round_of(0), first.last_round_of(1), first.last_round) == (3, 2, 2)
+
+        second = self.record(tmp_path, {})
+        second.read()
+        second.keep([3, 1])
+        third = self.record(tmp_path, {})
+        third.read()
+
+        assert {(step.silo, step.round) for step in third.steps} == {("a", 1), ("a", 2), ("a", 3), ("b", 1)}
+        assert [found.round for found in third.evaluations if found.silo == "a"] == [1, 2]
+        assert second.wire_bytes("a") == WireBytes(training=300)
+        assert second.wire_bytes("b") == WireBytes(training=100)
+
+    def test_of_another_job_are_no_rounds_of_this_one(self, tmp_path: Path) -> None:
+        traffic: Traffic = {}
+        first = self.record(tmp_path, traffic)
+        first.begin()
+        self.finish(first, "b", 1, traffic)
+        single = RunRecord(tmp_path / "h.jsonl", traffic=dict, forward=ignore_progress)
+        single.read()
+        assert single.last_round == 0
