@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from splitlearn.errors import TrunklineError
 
 _EPILOG = "Example: trunkline worker --invitation TEXT --device cuda:0"
-_INTERRUPTED = 130
+_USAGE = 2
+_PROGRAM = "trunkline worker"
 _STUCK = "stuck"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -76,17 +78,26 @@ def worker(
 
 
 def main() -> int:
-    """Run the command; every error is a sentence and an exit code."""
+    """Run the command; every error is a sentence and an exit code.
+
+    Raises:
+        SystemExit: With the code, where the command line was wrong, or the command has said how it ends.
+    """
     try:
-        app(standalone_mode=False, prog_name="trunkline worker")
+        app(prog_name=_PROGRAM)
     except TrunklineError as error:
-        sys.stderr.write(f"error: {error.message}\n")
-        sys.stderr.flush()
+        _complain(error.message)
         if error.code == _STUCK:
             os._exit(error.exit_code)  # the interpreter would wait for the thread that does not come back
         return error.exit_code
-    except typer.Exit as ending:
-        return ending.exit_code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_input=False):
+            name = "_".join(("TRUNKLINE_WORKER", *(str(part).upper() for part in detail["loc"])))
+            _complain(f"{name}: {detail['msg']}")
+        return _USAGE
     return 0
+
+
+def _complain(sentence: str) -> None:
+    sys.stderr.write(f"{_PROGRAM}: {sentence}\n")
+    sys.stderr.flush()
