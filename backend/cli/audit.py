@@ -20,7 +20,11 @@ from backend.settings import Settings
 from splitlearn.errors import StorageError
 from splitlearn.identity import Fingerprint, InvalidKeyError, PublicKey
 
-app = group("audit", f"The audit: export it, verify an export. {EPILOG_REMOTE}")
+app = group(
+    "audit",
+    f"The audit: export it, verify an export. {EPILOG_REMOTE}",
+    example="trunkline audit export --out audit.jsonl",
+)
 _EXPORT = "/audit/export"
 _KEY_BYTES = 32
 

@@ -18,7 +18,9 @@ from backend.db.models import JobState
 from backend.organizations.service import FIRST_NAME
 from splitlearn.spec import MAX_SPEC_BYTES
 
-app = group("jobs", f"Submit, follow and end jobs. {EPILOG_REMOTE}")
+app = group(
+    "jobs", f"Submit, follow and end jobs. {EPILOG_REMOTE}", example="trunkline jobs submit job.json --watch"
+)
 
 Job = Annotated[str, typer.Argument(help="The job's id.", callback=is_id)]
 Project = Annotated[str, typer.Option(help="The project that the job belongs to.")]
@@ -87,7 +89,12 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
     plain = ("id", "name", "state", "submitted_by", "created_at", "rounds_committed")
     lease = found["lease"]
     hosted = f"{lease['worker']}, epoch {lease['epoch']}, round {lease['round']}" if lease else "nobody"
-    facts = {**{name: found[name] for name in plain}, "why": _reason(found), "hosted by": hosted}
+    facts = {
+        **{name: found[name] for name in plain},
+        "since": found["state_since"],
+        "why": _reason(found),
+        "hosted by": hosted,
+    }
     show(facts, as_json=False)
     show_rows(found["silos"], ["name", "dataset", "approval", "approval_reason", "finished"], as_json=False)
 

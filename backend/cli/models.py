@@ -11,7 +11,11 @@ from backend.cli.output import CommandError, show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.organizations.service import FIRST_NAME
 
-app = group("models", f"Register, list and remove models. {EPILOG_REMOTE}")
+app = group(
+    "models",
+    f"Register, list and remove models. {EPILOG_REMOTE}",
+    example="trunkline models add tiny folder:/srv/models/tiny --wait",
+)
 
 ModelName = Annotated[str, typer.Argument(help="The model's name.")]
 Project = Annotated[str, typer.Option(help="The project that it belongs to.")]

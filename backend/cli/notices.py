@@ -11,7 +11,11 @@ from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import ChannelKind
 from backend.notices.outbox import CHOSEN
 
-app = group("notices", f"Tell people by e-mail and webhook. {EPILOG_REMOTE}")
+app = group(
+    "notices",
+    f"Tell people by e-mail and webhook. {EPILOG_REMOTE}",
+    example="trunkline notices add rosa email rosa@clinic.example --topic job_failed",
+)
 _ROUTE = "/notice-channels"
 _PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.2

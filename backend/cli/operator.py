@@ -33,8 +33,12 @@ _MAX_FILES = 65_536  # every agent holds a connection or two; a service's usual 
 GATEWAY_EPILOG = (
     "Example: TRUNKLINE_GATEWAY_STANDINGS_TOKEN=... trunkline gateway --control-plane http://127.0.0.1:8470"
 )
-db = group("db", "The database's schema.")
-organizations = group("organizations", "Organisations on this server.")
+db = group("db", "The database's schema.", example="trunkline db upgrade")
+organizations = group(
+    "organizations",
+    "Organisations on this server.",
+    example="trunkline organizations add clinic --admin anna",
+)
 
 
 @db.command("upgrade", epilog="Example: trunkline db upgrade")

@@ -13,9 +13,15 @@ EPILOG_REMOTE = (
 )
 
 
-def group(name: str, text: str) -> typer.Typer:
-    """Return a group of commands that shows its help when called alone."""
-    return typer.Typer(name=name, help=text, no_args_is_help=True)
+def group(name: str, text: str, *, example: str) -> typer.Typer:
+    """Return a group of commands that shows its help when called alone.
+
+    Args:
+        name: What is typed.
+        text: What it is for.
+        example: Whole command line of the command that people want first.
+    """
+    return typer.Typer(name=name, help=text, epilog=f"Example: {example}", no_args_is_help=True)
 
 
 def is_id(text: str) -> str:

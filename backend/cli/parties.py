@@ -17,7 +17,9 @@ Name = Annotated[str, typer.Argument(help="Its name, unique in the federation.")
 def make_group(kind: PartyKind) -> typer.Typer:
     """Return the commands of one kind of party."""
     word = f"{kind.value}s"
-    app = group(word, f"Invite, list and revoke {word}. {EPILOG_REMOTE}")
+    app = group(
+        word, f"Invite, list and revoke {word}. {EPILOG_REMOTE}", example=f"trunkline {word} invite north"
+    )
     _add_invite(app, word)
     _add_list(app, word)
     _add_revoke(app, word)

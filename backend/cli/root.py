@@ -16,7 +16,11 @@ from backend.schemas import Base64, Name
 from splitlearn.errors import StorageError
 from splitlearn.identity import Certificate, CertificateKind, FederationRoot, PublicKey, RevocationList
 
-app = group("root", "The federation root: make it, sign requests, revoke. May be used offline.")
+app = group(
+    "root",
+    "The federation root: make it, sign requests, revoke. May be used offline.",
+    example="trunkline root init",
+)
 
 RootFile = Annotated[Path, typer.Option("--root", help="The root's file, mode 0600.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write here instead of to standard output.")]

@@ -11,7 +11,11 @@ from backend.cli.remote import ClientSettings, Remote
 from backend.cli.users import ask_for
 from backend.db.models import FactorRule
 
-app = group("second-factor", f"Your second factor: codes by the clock. {EPILOG_REMOTE}")
+app = group(
+    "second-factor",
+    f"Your second factor: codes by the clock. {EPILOG_REMOTE}",
+    example="trunkline second-factor add",
+)
 _ROUTE = "/me/second-factor"
 
 

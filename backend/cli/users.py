@@ -11,8 +11,12 @@ from backend.cli.output import USAGE_EXIT_CODE, CommandError, show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import Role
 
-users = group("users", f"Your organisation's users. {EPILOG_REMOTE}")
-tokens = group("tokens", f"Your API tokens. {EPILOG_REMOTE}")
+users = group(
+    "users",
+    f"Your organisation's users. {EPILOG_REMOTE}",
+    example="trunkline users add rosa --role researcher",
+)
+tokens = group("tokens", f"Your API tokens. {EPILOG_REMOTE}", example="trunkline tokens sign-in rosa")
 
 UserName = Annotated[str, typer.Argument(help="The user's name.")]
 
