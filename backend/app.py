@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request, status
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -42,6 +42,7 @@ from backend.metrics.api import router as metrics_router
 from backend.models.api import router as models_router
 from backend.notices.api import router as notices_router
 from backend.openid.api import router as openid_router
+from backend.openid.page import refusal_page, wants_page
 from backend.organizations.api import router as organizations_router
 from backend.parties.admission_api import router as admission_router
 from backend.parties.api import make_router as make_party_router
@@ -136,53 +137,57 @@ def _operation_id(route: APIRoute) -> str:
 
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
-    async def refuse(_request: Request, error: ApiError) -> JSONResponse:
-        return _answer(error)
+    async def refuse(request: Request, error: ApiError) -> Response:
+        return _answer(request, error)
 
     @app.exception_handler(TrunklineError)
-    async def refuse_input(_request: Request, error: TrunklineError) -> JSONResponse:
-        return _answer(InvalidRequestError(error.message))
+    async def refuse_input(request: Request, error: TrunklineError) -> Response:
+        return _answer(request, InvalidRequestError(error.message))
 
     @app.exception_handler(DataError)
-    async def refuse_value(_request: Request, error: DataError) -> JSONResponse:
+    async def refuse_value(request: Request, error: DataError) -> Response:
         # PostgreSQL keeps no NUL in a text; everything else is bounded by the fields' own limits.
         _log.warning("value_refused", reason=type(error.orig).__name__)
-        return _answer(InvalidRequestError("a text holds a NUL character, or a number is out of range"))
+        return _answer(
+            request, InvalidRequestError("a text holds a NUL character, or a number is out of range")
+        )
 
     @app.exception_handler(SQLAlchemyError)
-    async def refuse_for_now(_request: Request, error: SQLAlchemyError) -> JSONResponse:
+    async def refuse_for_now(request: Request, error: SQLAlchemyError) -> Response:
         if not is_away(error):
             raise error
         _log.warning("database_away", during="a request")
         away = "the database does not answer at this moment"
-        return _answer(UnavailableError(away, retry_after_seconds=_ABSENCE_SECONDS))
+        return _answer(request, UnavailableError(away, retry_after_seconds=_ABSENCE_SECONDS))
 
     @app.exception_handler(RequestValidationError)
-    async def refuse_fields(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return _answer(InvalidRequestError("; ".join(_sentences(error))))
+    async def refuse_fields(request: Request, error: RequestValidationError) -> Response:
+        return _answer(request, InvalidRequestError("; ".join(_sentences(error))))
 
     @app.exception_handler(HTTPException)
-    async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
+    async def refuse_route(request: Request, error: HTTPException) -> Response:
         return _answer_http(request, error)
 
 
-def _answer(error: ApiError) -> JSONResponse:
+def _answer(request: Request, error: ApiError) -> Response:
     headers: dict[str, str] = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == 401:  # noqa: PLR2004 - RFC 9110, section 11.6.1 asks for this header
         headers["WWW-Authenticate"] = "Bearer"
+    if wants_page(request):
+        return refusal_page(error, headers=headers)
     return JSONResponse(error.body().model_dump(), status_code=error.status, headers=headers)
 
 
-def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
+def _answer_http(request: Request, error: HTTPException) -> Response:
     if error.status_code == TooLargeError.status:
         limit = request.app.state.server.settings.max_body_bytes
-        return _answer(TooLargeError(f"the body is larger than {limit} bytes"))
+        return _answer(request, TooLargeError(f"the body is larger than {limit} bytes"))
     if error.status_code == status.HTTP_400_BAD_REQUEST:  # a body that cannot be read at all
-        return _answer(InvalidRequestError(f"body: {error.detail}"))
+        return _answer(request, InvalidRequestError(f"body: {error.detail}"))
     if error.status_code == NotFoundError.status:
-        return _answer(NotFoundError(f"there is no {request.url.path[:200]!r} here"))
+        return _answer(request, NotFoundError(f"there is no {request.url.path[:200]!r} here"))
     if error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
         served = (error.headers or {}).get("Allow", "another method")
         message = f"{request.method} is not served at {request.url.path[:200]!r}; use {served}"
@@ -194,9 +199,11 @@ def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
 
 def _sentences(error: RequestValidationError) -> list[str]:
     details: list[dict[str, Any]] = list(error.errors())
-    sentences = [
-        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg'].removeprefix(_OF_OUR_OWN)}"
-        for item in details
-    ]
+    sentences = [f"{_field(item['loc'])}: {item['msg'].removeprefix(_OF_OUR_OWN)}" for item in details]
     left = len(sentences) - _MAX_NAMED_FIELDS
     return sentences[:_MAX_NAMED_FIELDS] + ([f"and {left} more"] if left > 0 else [])
+
+
+def _field(where: tuple[int | str, ...]) -> str:
+    """Return a field's name; in which part of the request it is goes without saying."""
+    return ".".join(str(part) for part in where[1:] or where)

@@ -19,6 +19,7 @@ from backend.openid.errors import (
     SignInNotBegunError,
     TokenRefusedError,
 )
+from backend.openid.page import also_as_page
 from backend.openid.provider import Provider
 from backend.openid.schemas import OpenIdAnswer
 from backend.openid.state import LIFE, BegunSignIn, open_sealed
@@ -46,7 +47,7 @@ def show_openid(server: ServerDep) -> OpenIdAnswer:
     "/start",
     status_code=status.HTTP_302_FOUND,
     response_class=Response,
-    responses={**documented(*EVERYWHERE, OpenIdOffError, ProviderAwayError), **_REDIRECT},
+    responses={**also_as_page(documented(*EVERYWHERE, OpenIdOffError, ProviderAwayError)), **_REDIRECT},
 )
 def start_openid(server: ServerDep) -> Response:
     """Send a browser to the provider; it comes back to the callback."""
@@ -72,14 +73,16 @@ def start_openid(server: ServerDep) -> Response:
     status_code=status.HTTP_303_SEE_OTHER,
     response_class=Response,
     responses={
-        **documented(
-            *EVERYWHERE,
-            OpenIdOffError,
-            ProviderAwayError,
-            SignInNotBegunError,
-            TokenRefusedError,
-            NotAdmittedError,
-            WhichOrganizationError,
+        **also_as_page(
+            documented(
+                *EVERYWHERE,
+                OpenIdOffError,
+                ProviderAwayError,
+                SignInNotBegunError,
+                TokenRefusedError,
+                NotAdmittedError,
+                WhichOrganizationError,
+            )
         ),
         **_HOMEWARD,
     },

@@ -22,7 +22,7 @@ class SignInNotBegunError(RecordedError):
 
     status = 401
     code = "openid_not_begun"
-    remedy = "begin again at GET /api/v1/openid/start"
+    remedy = "begin the sign-in again, and finish it in the same browser within ten minutes"
 
 
 class TokenRefusedError(RecordedError):

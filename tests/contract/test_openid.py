@@ -295,6 +295,27 @@ class TestState:
             assert stage.refused() == (401, "openid_refused"), wrong
 
 
+class TestPage:
+    ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+    def test_is_what_a_browser_shows_of_a_refusal(self, stage: Stage) -> None:
+        stage.wrong = {"answer": {"error": "<script>alert(1)</script>"}}
+        browser = stage.browser()
+        answer = stage.answer_for(browser)
+        shown = browser.get(answer, headers={"Accept": self.ACCEPT}, follow_redirects=False)
+        assert (shown.status_code, shown.headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert "the provider vouches for nobody" in shown.text
+        assert 'href="/api/v1/openid/start"' in shown.text
+        assert "openid_refused" in shown.text
+        assert "<script>" not in shown.text
+        assert "default-src 'none'" in shown.headers["content-security-policy"]
+        assert browser.get(answer, follow_redirects=False).json()["code"] == "openid_not_begun"
+
+    def test_is_for_these_routes_alone(self, stage: Stage) -> None:
+        shown = stage.browser().get(f"{API_PREFIX}/me", headers={"Accept": self.ACCEPT})
+        assert shown.json()["code"] == "not_signed_in"
+
+
 class TestProvider:
     @pytest.mark.parametrize(
         "lie",
