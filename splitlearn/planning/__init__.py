@@ -1,5 +1,14 @@
 """Planning: what a model weighs, by layer and segment, from its config and headers alone. No torch."""
 
+from splitlearn.planning.choice import (
+    DEFAULT_SCHEDULE,
+    Candidate,
+    Choice,
+    Host,
+    choose_schedule,
+    possible_schedules,
+    with_schedule,
+)
 from splitlearn.planning.cut import Cut, Role
 from splitlearn.planning.errors import CutError, ModelFilesError, PlacementError
 from splitlearn.planning.estimates import (
@@ -27,6 +36,14 @@ from splitlearn.planning.placement import (
     LayerRange,
     place_layers,
 )
+from splitlearn.planning.prediction import (
+    Prediction,
+    SiloPlace,
+    Surroundings,
+    predict,
+    sum_bytes,
+    sums_per_round,
+)
 from splitlearn.planning.sizes import (
     Size,
     layer_sizes,
@@ -35,38 +52,59 @@ from splitlearn.planning.sizes import (
     segment_sizes,
     tensors_by_role,
 )
+from splitlearn.planning.step_time import Cores, Line, ideal_gain
+from splitlearn.planning.work import NOMINAL_SPEED, Rate, Speed
 
 __all__ = [
+    "DEFAULT_SCHEDULE",
     "INDEX_FILE",
     "MAX_DEVICES",
+    "NOMINAL_SPEED",
     "Batch",
     "BlobFile",
     "Burden",
+    "Candidate",
+    "Choice",
     "CodecName",
+    "Cores",
     "Cut",
     "CutError",
     "DeviceMemory",
+    "Host",
     "LayerRange",
+    "Line",
     "Memory",
     "ModelFilesError",
     "ModelFolder",
     "ModelManifest",
     "PlacementError",
+    "Prediction",
+    "Rate",
     "Role",
+    "SiloPlace",
     "Size",
+    "Speed",
+    "Surroundings",
     "TensorEntry",
     "TensorFile",
     "TensorInfo",
     "Training",
+    "choose_schedule",
     "estimate_memory",
     "group_by_file",
+    "ideal_gain",
     "lay_trunk",
     "layer_sizes",
     "lora_parameters",
     "place_layers",
+    "possible_schedules",
+    "predict",
     "read_header",
     "role_of",
     "segment_sizes",
+    "sum_bytes",
+    "sums_per_round",
     "tensors_by_role",
     "wire_bytes_per_token",
+    "with_schedule",
 ]

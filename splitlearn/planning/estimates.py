@@ -107,11 +107,27 @@ class Training:
 
     @classmethod
     def of(
-        cls, spec: JobSpec, role: Role, *, batch_size: int | None = None, on_heap: bool = True
+        cls,
+        spec: JobSpec,
+        role: Role,
+        *,
+        batch_size: int | None = None,
+        on_heap: bool = True,
+        num_silos: int | None = None,
     ) -> "Training":
-        """Return how a job trains a segment, with its own batch size or another."""
+        """Return how a job trains a segment.
+
+        Args:
+            spec: The job.
+            role: Which segment.
+            batch_size: Rows of each silo; None for the job's own.
+            on_heap: See the attribute.
+            num_silos: Whose rows a trunk has in flight at once; None for as many as the schedule says.
+        """
         is_trunk = role is Role.TRUNK
-        together = len(spec.silos) if is_trunk and spec.schedule != "serial" else 1
+        if num_silos is None:
+            num_silos = 1 if spec.takes_turns else max(map(len, spec.shares))
+        together = num_silos if is_trunk else 1
         return cls(
             adapter=spec.adapter,
             optimizer=spec.optimizer,
