@@ -214,7 +214,10 @@ def failed_body(lease: LeaseAnswer, error: TrunklineError, *, who: str, where: s
     match error:
         case SiloAwayError():
             facts["who"] = ", ".join(f"silo:{name}" for name in error.silos)[:64]
-            facts["next"] = "goes on by itself when the silo is back; see there: trunkline-agent status"
+            facts["next"] = (
+                "goes on by itself when the silo is back, however late; see there: trunkline-agent status. "
+                "Or end it: trunkline jobs cancel ID"
+            )
             outcome, away = "waiting", error.silos
         case StuckError():
             facts["next"] = "this worker's process ends; the job goes on after the last round, once"

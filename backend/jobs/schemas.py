@@ -75,7 +75,11 @@ class JobLeaseAnswer(Answer):
 
 
 class JobAnswer(Answer):
-    """A job in a list."""
+    """A job in a list.
+
+    Attributes:
+        state_since: When it came into its state; since then it waits for what the reason names.
+    """
 
     id: uuid.UUID
     name: str
@@ -87,6 +91,7 @@ class JobAnswer(Answer):
     parent_id: uuid.UUID | None
     created_at: datetime
     updated_at: datetime
+    state_since: datetime | None
 
 
 class JobDetailAnswer(JobAnswer):

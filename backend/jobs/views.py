@@ -28,6 +28,7 @@ def show(job: Job) -> JobAnswer:
         parent_id=job.parent_id,
         created_at=job.created_at,
         updated_at=job.updated_at,
+        state_since=job.state_since,
     )
 
 

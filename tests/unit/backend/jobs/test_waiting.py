@@ -20,6 +20,14 @@ class TestSiloAway:
         shown = federation.job(job_id)
         assert (shown["state"], shown["reason"]["code"], shown["lease"]) == ("queued", "silo_away", None)
         assert shown["reason"]["next"]
+        federation.clock.advance(days=3)
+        federation.look()
+        later = federation.job(job_id)
+        assert (later["state"], later["reason"], later["state_since"]) == (
+            "queued",
+            shown["reason"],
+            shown["state_since"],
+        )
 
     def test_goes_on_when_all_its_silos_were_heard_of_again(self, federation: Federation) -> None:
         job_id = federation.running()
