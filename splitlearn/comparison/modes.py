@@ -37,7 +37,9 @@ _WITHOUT_NUMBER: Mapping[str, ModeKind] = MappingProxyType(
 USUAL_MODES = (CENTRALISED, "serial", "client-batching", "hierarchical-2", "hierarchical-4", _ALONE)
 """What is trained unless the user chooses."""
 
-OWN_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType({"serial": ("turn_steps",)})
+OWN_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"serial": ("turn_steps",), "hierarchical": ("replica_schedule", "replica_moments")}
+)
 """Fields of a job that have a meaning with one schedule only, and so are given to that mode alone."""
 
 
@@ -127,15 +129,13 @@ def job_of(
     Raises:
         SpecError: This mode cannot have these fields; names the mode.
     """
-    fields = {
-        **base.model_dump(),
-        "seed": seed,
-        **_changes(mode, base),
-        **(own_fields or {}).get(mode.kind, {}),
-    }
+    own = (own_fields or {}).get(mode.kind, {})
+    fields = {**base.model_dump(), "seed": seed, **_changes(mode, base), **own}
+    if mode.kind == "hierarchical" and own.get("replica_schedule") == "serial":
+        fields["learning_rate"] = _warmed_up(base, times=-(-len(base.silos) // mode.replicas))
     try:
         job = JobSpec.parse(fields)
-        job.refuse_unserved()
+        job.refuse_unserved(on_platform=False)
     except SpecError as error:
         raise type(error)("\n".join(f"{mode.name}: {line}" for line in error.message.splitlines())) from error
     return job
@@ -144,16 +144,17 @@ def job_of(
 def _changes(mode: Mode, base: JobSpec) -> dict[str, Any]:
     num_silos = len(base.silos)
     if mode.kind == "serial":
-        rate = base.learning_rate
         return {
             "schedule": "serial",
-            # The same share of the run, which has so many times as many steps.
-            "learning_rate": {**rate.model_dump(), "warmup_steps": rate.warmup_steps * num_silos},
-            # In mid-round the silos have done different numbers of steps.
-            "averaging": {**base.averaging.model_dump(), "every_steps": 0},
+            "learning_rate": _warmed_up(base, times=num_silos),
+            "averaging": _at_rounds_ends(base),
         }
     if mode.kind == "hierarchical":
-        return {"schedule": "hierarchical"}
+        return {
+            "schedule": "hierarchical",
+            "replicas": mode.replicas,
+            "averaging": _at_rounds_ends(base),
+        }
     if mode.kind == "alone":
         assert mode.silo is not None, "parse_modes names it"
         return {
@@ -165,3 +166,14 @@ def _changes(mode: Mode, base: JobSpec) -> dict[str, Any]:
             "min_silos": 1,
         }
     return {}
+
+
+def _warmed_up(base: JobSpec, *, times: int) -> dict[str, Any]:
+    """Return the rate with a warm-up over the same share of a run that has so many times as many steps."""
+    rate = base.learning_rate
+    return {**rate.model_dump(), "warmup_steps": rate.warmup_steps * times}
+
+
+def _at_rounds_ends(base: JobSpec) -> dict[str, Any]:
+    """Return the averaging without that in mid-round, where silos in turns or in replicas do not meet."""
+    return {**base.averaging.model_dump(), "every_steps": 0}

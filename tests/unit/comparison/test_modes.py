@@ -72,6 +72,20 @@ class TestJobOf:
         assert made.silo_blocks == "averaged"
         assert made.total_steps == 4 * self.BASE.total_steps
 
+    def test_replicas_average_at_rounds_ends(self) -> None:
+        made = job_of(modes("hierarchical-2", silos=FOUR)[0], self.BASE, seed=7)
+        assert (made.schedule, made.replicas) == ("hierarchical", 2)
+        assert made.averaging.every_steps == 0
+        assert made.total_steps == self.BASE.total_steps
+        assert made.learning_rate == self.BASE.learning_rate
+
+    def test_replicas_of_silos_in_turns_warm_up_over_the_same_share(self) -> None:
+        own = {"hierarchical": {"replica_schedule": "serial", "replica_moments": "kept"}}
+        made = job_of(modes("hierarchical-3", silos=FOUR)[0], self.BASE, seed=7, own_fields=own)
+        assert (made.replica_schedule, made.replica_moments) == ("serial", "kept")
+        assert made.total_steps == 2 * self.BASE.total_steps  # the largest replica has two silos
+        assert made.learning_rate.warmup_steps == 10
+
     def test_alone_takes_as_many_steps_on_as_many_rows(self) -> None:
         made = job_of(modes("alone:c", silos=FOUR)[0], self.BASE, seed=7)
         assert [silo.name for silo in made.silos] == ["c"]

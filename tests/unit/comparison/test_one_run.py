@@ -44,14 +44,14 @@ class TestRunOne:
     ) -> None:
         results = {
             mode: run_one(request_of(comparison, mode, tmp_path))
-            for mode in ("centralised", "client-batching", "alone:green")
+            for mode in ("centralised", "client-batching", "hierarchical-2", "alone:green")
         }
         assert {found.rows_trained for found in results.values()} == {NUM_ROWS}
         assert {found.optimizer_steps for found in results.values()} == {4}
         evaluated = [
             [(silo.name, silo.evaluated, silo.num_tokens) for silo in r.silos] for r in results.values()
         ]
-        assert evaluated[0] == evaluated[1] == evaluated[2]
+        assert evaluated[0] == evaluated[1] == evaluated[2] == evaluated[3]
         assert [name for name, _, _ in evaluated[0]] == ["red", "green", "blue", "grey"]
         assert results["centralised"].label_tokens == results["client-batching"].label_tokens
         assert results["centralised"].bytes == results["alone:green"].bytes == 0

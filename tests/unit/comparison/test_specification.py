@@ -85,8 +85,8 @@ class TestReadComparison:
     )
     def test_reads_the_parity_runs(self, path: Path, test_data: Path) -> None:
         found = read_comparison(path, root=test_data)
-        modes = parse_modes(["centralised", "serial", "client-batching", "alone"], silos=found.source.silos)
-        assert len(plan_runs(found, modes, num_seeds=5, threads=1)) == 5 * 7
+        modes = parse_modes(USUAL_MODES, silos=found.source.silos)
+        assert len(plan_runs(found, modes, num_seeds=5, threads=1)) == 5 * 9
 
     def test_reads_the_example_of_the_documentation(self, tmp_path: Path, model: Path) -> None:
         (tmp_path / "models").mkdir()
