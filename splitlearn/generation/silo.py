@@ -1,6 +1,6 @@
 """The silo's side of a generating turn: prompts out, tokens in, one round trip each."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
@@ -80,7 +80,7 @@ class SiloGenerator:
 
     async def stream(
         self, prompts: Sequence[Sequence[int]], options: GenerationOptions
-    ) -> AsyncIterator[Chosen]:
+    ) -> AsyncGenerator[Chosen, None]:
         """Yield the tokens of each step as they are chosen; close the iterator to stop earlier.
 
         Raises:

@@ -41,8 +41,13 @@ class Recorder:
         return found
 
 
-def recording(monkeypatch: pytest.MonkeyPatch, silo: type[SiloProtocol] = SiloProtocol) -> Recorder:
-    """Let a simulation's protocols report what they are about to seal."""
+def recording(
+    monkeypatch: pytest.MonkeyPatch,
+    silo: type[SiloProtocol] = SiloProtocol,
+    *,
+    at: str = "splitlearn.simulation.federation",
+) -> Recorder:
+    """Let the protocols of a simulation, made in module ``at``, report what they are about to seal."""
     recorder = Recorder()
 
     class RecordedSilo(silo):  # type: ignore[valid-type, misc]
@@ -55,8 +60,8 @@ def recording(monkeypatch: pytest.MonkeyPatch, silo: type[SiloProtocol] = SiloPr
             super().send(message)
             recorder.keep(self.terms.silo_name, self._sends, self._outbox.kept[-1].encoded)
 
-    monkeypatch.setattr("splitlearn.simulation.federation.SiloProtocol", RecordedSilo)
-    monkeypatch.setattr("splitlearn.simulation.federation.TrunkProtocol", RecordedTrunk)
+    monkeypatch.setattr(f"{at}.SiloProtocol", RecordedSilo)
+    monkeypatch.setattr(f"{at}.TrunkProtocol", RecordedTrunk)
     return recorder
 
 

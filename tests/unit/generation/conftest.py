@@ -32,7 +32,7 @@ def job(*, bottom_layers: int = 1, top_layers: int = 1, **fields: Any) -> JobSpe
 
 def run(test: Coroutine[Any, Any, R]) -> R:
     """Run a test that must not hang."""
-    return asyncio.run(asyncio.wait_for(test, timeout=60))
+    return asyncio.run(asyncio.wait_for(test, timeout=15))
 
 
 def unsplit(

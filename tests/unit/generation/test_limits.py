@@ -1,7 +1,8 @@
 """What is refused, by whom, and what is left after it."""
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -259,7 +260,7 @@ class TestRefusals:
         parts = parts_of("llama", job())
 
         async def ask() -> None:
-            clock = [0.0]
+            times: Iterator[int] = itertools.repeat(0)
             silo, worker = sides()
             async with ComputeThread("silo") as compute, silo, worker:
                 served = TrunkGeneration(
@@ -268,14 +269,14 @@ class TestRefusals:
                     compute=compute,
                     round_number=0,
                     idle_seconds=0.05,
-                    now=lambda: clock[0],
+                    now=lambda: next(times),
                 )
                 serving = asyncio.create_task(served.run())
                 async with GenerationTalk(
                     parts.blocks, exchange=silo, compute=compute, round_number=0
                 ) as generator:
                     await generator.generate(PROMPTS, OPTIONS)
-                    clock[0] = 1.0
+                    times = itertools.count(1)  # from now on every look at the clock is too late
                     assert not await serving
                     with pytest.raises(TrainingError, match="nothing was asked for too long"):
                         await generator.generate(PROMPTS, OPTIONS)
