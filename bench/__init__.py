@@ -8,4 +8,5 @@ something is compared:
 ``python -m bench.gateway``      frames through the gateway, against a plain echo; connections that only wait
 ``python -m bench.agent_memory`` a silo's agent, against a client of federated averaging
 ``python -m bench.startup``      from the command to the first step of a federation, and between rounds
+``python -m bench.generate``     split generation, against the library's own on the whole model
 """
