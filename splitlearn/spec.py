@@ -46,7 +46,7 @@ MIN_SILOS_AVERAGED = 3
 MIN_REPLICAS = 2
 MAX_SPEC_BYTES = 1 << 20
 _DIGEST_CONTEXT = b"trunkline/spec/v1\0"
-_LATER_FIELDS = ("averaging", "replicas", "replica_schedule", "replica_moments")
+_LATER_FIELDS = ("averaging", "replicas", "replica_schedule", "replica_moments", "gradient_checkpointing")
 """Fields that the first specifications did not have."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
@@ -187,12 +187,15 @@ class JobSpec(Frozen):
         accumulation_steps: Micro-batches per optimiser step.
         max_tokens: Tokens per row after which it is truncated.
         steps_per_round: Optimiser steps of a round (serial: of each silo in a round).
-        precision: Compute precision.
+        precision: Of the matrix products: bf16 and fp16 are computed under autocast, fp16 with a scale of the
+            loss; parameters, gradients and the optimiser stay fp32.
         codec: How tensors between silo and trunk are encoded.
         on_lost_silo: Wait for a silo that vanished, or go on without it from the last common round on.
         min_silos: With ``continue``: where fewer would be left, the job waits.
         release: Who receives the result: each silo its own model, or the project all of it.
         patience_seconds: Without progress for this long, a party is reported lost.
+        gradient_checkpointing: Keep of each layer's forward its input alone, and compute the rest again in
+            the backward: less memory, a third more computing, the same bits.
     """
 
     spec_version: Literal[1] = 1
@@ -225,6 +228,7 @@ class JobSpec(Frozen):
     replicas: int = Field(default=1, ge=1, le=MAX_SILOS)
     replica_schedule: Literal["client-batching", "serial"] = "client-batching"
     replica_moments: Literal["averaged", "kept"] = "averaged"
+    gradient_checkpointing: bool = False
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -363,7 +367,6 @@ class JobSpec(Frozen):
             not metrics,
             "leave it out: summaries are learned, and their loss is evaluated",
         )
-        yield "precision", self.precision, self.precision == "fp32", "use 'fp32'"
         yield "privacy.noise", self.privacy.noise, self.privacy.noise == 0, "use 0"
         yield "privacy.clip", self.privacy.clip, self.privacy.clip is None, "leave it out"
         yield "release", self.release, self.release == "silos", "use 'silos'"

@@ -12,6 +12,7 @@ from splitlearn.control_plane.errors import SettingError
 from splitlearn.control_plane.schemas import MAX_MODELS, CapabilitiesBody, DeviceBody
 from splitlearn.families import FAMILIES
 from splitlearn.planning import MAX_DEVICES, DeviceMemory
+from splitlearn.training import PRECISIONS, computes_in
 
 AUTO = "auto"
 _SERVED = "auto, cpu, cuda, cuda:1, mps, or several with commas: cuda:0,cuda:1"
@@ -104,7 +105,7 @@ def describe_capabilities(
         version=_version(),
         device=described[0],
         devices=described,
-        precisions=("fp32",),
+        precisions=tuple(word for word in PRECISIONS if all(computes_in(word, device) for device in devices)),
         families=tuple(sorted(FAMILIES)),
         models=tuple(models[:MAX_MODELS]),
         trunk_tokens_per_second=trunk_tokens_per_second,

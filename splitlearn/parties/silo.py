@@ -328,7 +328,11 @@ class SiloParty:
     async def _answer_hidden(self, step: _Step, message: Hidden) -> None:
         index = message.micro_batch
         loss_sum, grad_ND = await self.compute(
-            self.trainer.top_loss_and_grad, to_tensor(message.hidden), step.batches[index], step.keys[index]
+            self.trainer.top_loss_and_grad,
+            to_tensor(message.hidden),
+            step.batches[index],
+            step.keys[index],
+            loss_scale_exponent=message.loss_scale_exponent,
         )
         step.loss_sum += loss_sum
         told = loss_sum if self._tells(step) else 0.0

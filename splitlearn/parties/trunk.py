@@ -276,8 +276,12 @@ class TrunkParty:
         parts = step.parts(micro_batch)
         hiddens = await self.compute(self.trainer.forward, parts, step.key(micro_batch))
         step.forwarded()
+        exponent = self.trainer.loss_scale_exponent
         for name, hidden_ND in zip(step.silos, hiddens, strict=True):
-            await self._table.send(name, Hidden(micro_batch=micro_batch, hidden=to_array(hidden_ND)))
+            hidden = to_array(hidden_ND)
+            await self._table.send(
+                name, Hidden(micro_batch=micro_batch, loss_scale_exponent=exponent, hidden=hidden)
+            )
 
     async def _backward(self, step: TrunkStep, micro_batch: int) -> None:
         grads = await self.compute(

@@ -3,14 +3,15 @@
 Axes: B rows, T padded length, D hidden size, V vocabulary.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from peft import PeftModel
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from splitlearn.errors import StorageError
+from splitlearn.errors import StorageError, UnservedError
 from splitlearn.families import Family
 from splitlearn.partition.layout import BatchLayout
 from splitlearn.planning import Cut, Role
@@ -86,6 +87,25 @@ class Segment(nn.Module):
         for name, parameter in self.core.named_parameters():
             if parameter.requires_grad and not (tied and name.endswith(self.origin.family.head_weight)):
                 yield name, parameter
+
+    def recompute_layers(self, compute: Callable[..., Any] | None) -> None:
+        """Run each layer's forward, while training, by a function; None runs it plainly.
+
+        Args:
+            compute: Called with the layer's forward and its inputs.
+
+        Raises:
+            UnservedError: The family's layers do not know how.
+        """
+        decoder = self.base.get_submodule(self.origin.family.decoder)
+        for layer in getattr(decoder, self.origin.family.layers):
+            if compute is not None and not isinstance(layer, GradientCheckpointingLayer):
+                raise UnservedError(
+                    f"gradient_checkpointing: layers of the family {self.origin.family.model_type} cannot be "
+                    "computed again; leave it out"
+                )
+            layer.gradient_checkpointing = compute is not None
+            layer._gradient_checkpointing_func = compute  # noqa: SLF001 - as the library itself sets it
 
     def _decode(self, layout: BatchLayout, **inputs: Tensor) -> Tensor:
         decoder = self.base.get_submodule(self.origin.family.decoder)

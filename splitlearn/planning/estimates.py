@@ -20,6 +20,7 @@ _HEAP_SHARE = 1.2
 """Measured (``python -m bench.party_memory``): on a processor what a forward computes and lets go of leaves
 holes in the heap between what is kept, so nearly all of it counts, also where an adapter keeps little."""
 _FLOAT32_BYTES = 4
+_HALF_BYTES = 2
 
 
 def wire_bytes_per_token(hidden_size: int, codec: CodecName, *, bottom_trains: bool) -> int:
@@ -96,6 +97,9 @@ class Training:
         trains: Whether this segment trains at all (a silo's blocks may be frozen).
         element_bytes: Of a parameter in memory.
         on_heap: Whether it lies in a process's own memory, on a processor; devices' allocators pool by size.
+        recomputes: Whether a layer keeps its input alone, and the rest is computed again in its backward.
+        casts: Whether the forward makes copies of the weights in half precision, kept for the backward.
+            The activations are counted as if all were fp32: those that cross layers are.
     """
 
     adapter: FullAdapter | LoraAdapter
@@ -104,6 +108,8 @@ class Training:
     trains: bool = True
     element_bytes: int = _FLOAT32_BYTES
     on_heap: bool = True
+    recomputes: bool = False
+    casts: bool = False
 
     @classmethod
     def of(
@@ -134,6 +140,8 @@ class Training:
             batch=Batch((batch_size or spec.batch_size) * together, spec.max_tokens),
             trains=is_trunk or spec.silo_blocks != "frozen",
             on_heap=on_heap,
+            recomputes=spec.gradient_checkpointing,
+            casts=spec.precision != "fp32",
         )
 
     def lasting(self, *, held: int, added: int) -> Memory:
@@ -149,6 +157,16 @@ class Training:
 
     def kept(self, folder: ModelFolder) -> int:
         """Return what a layer keeps of a batch for its backward."""
+        if self.recomputes:
+            return int(self.end(folder) * (_HEAP_SHARE if self.on_heap else 1))
+        return self._computed(folder)
+
+    def copies(self, num_parameters: int) -> int:
+        """Return what copies of so many parameters in half precision take until the backward is through."""
+        return num_parameters * _HALF_BYTES if self.casts and not self.recomputes else 0
+
+    def _computed(self, folder: ModelFolder) -> int:
+        """Return what a layer's forward leaves for its backward."""
         adapter = self.adapter if self.trains else LoraAdapter()  # a frozen layer keeps what LoRA's does
         kept = kept_by_layer(
             folder,
@@ -162,7 +180,8 @@ class Training:
     def passing(self, folder: ModelFolder) -> int:
         """Return what a backward uses besides, one layer at a time, and the ends of the segment."""
         cells, size = self.batch.cells, self.element_bytes
-        return used_by_backward(folder, cells=cells, element_bytes=size) + self.end(folder) * _ENDS
+        again = self._computed(folder) if self.recomputes else 0
+        return again + used_by_backward(folder, cells=cells, element_bytes=size) + self.end(folder) * _ENDS
 
     def end(self, folder: ModelFolder) -> int:
         """Return the bytes of a batch's hidden states."""
@@ -189,7 +208,7 @@ def estimate_memory(folder: ModelFolder, cut: Cut, role: Role, training: Trainin
         weights=lasting.weights,
         gradients=lasting.gradients,
         optimizer=lasting.optimizer,
-        activations=num_layers * training.kept(folder) + training.passing(folder),
+        activations=num_layers * training.kept(folder) + training.copies(held) + training.passing(folder),
         logits=_LOGITS_KEPT * head * training.element_bytes,
     )
 
@@ -226,7 +245,9 @@ def _burden(folder: ModelFolder, cut: Cut, training: Training) -> Burden:
     return Burden(
         layers=layers,
         layer_bytes=tuple(
-            training.lasting(held=sizes[layer].num_parameters, added=added[layer]).lasting + kept
+            training.lasting(held=sizes[layer].num_parameters, added=added[layer]).lasting
+            + training.copies(sizes[layer].num_parameters)
+            + kept
             for layer in layers
         ),
     )

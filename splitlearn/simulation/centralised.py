@@ -49,6 +49,7 @@ from splitlearn.tasks import (
 )
 from splitlearn.training.learning_rate import learning_rate
 from splitlearn.training.optimizer import build_optimizer, set_learning_rate
+from splitlearn.training.precision import computing_in, first_loss_scale
 from splitlearn.training.seeding import TRUNK_PARTY, Segment, StepKey, dropout_seed
 
 _PAD_TOKEN_ID = 0  # any will do: nothing valid attends to a pad, and no pad has a label
@@ -200,6 +201,8 @@ class _Run:
         self._parameters = [value for _, value in self._named]
         self._optimizer = build_optimizer(self._parameters, spec.optimizer)
         self._total_steps = spec.rounds * spec.steps_per_round
+        self._scale = first_loss_scale(spec)
+        self._device = self._parameters[0].device
         self._key: StepKey | None = None
         self._seed_at_cuts(cut)
 
@@ -252,14 +255,24 @@ class _Run:
         self._key = StepKey(self._spec.seed, 1 + step // self._spec.steps_per_round, step, 0)
         self._seed("bottom", self._spec.silos[0].name)
         loss = self._forward(batch, labels=batch.labels_BT, num_items_in_batch=torch.tensor(num_tokens)).loss
-        loss.backward()
-        if math.isfinite(self._clip()):
+        factor = 1.0 if self._scale is None else 2.0**self._scale.exponent
+        (loss * factor).backward()
+        for value in self._parameters:
+            if value.grad is not None and factor != 1.0:
+                value.grad.div_(factor)
+        taken = math.isfinite(self._clip())
+        if taken:
             self._optimizer.step()
+        if self._scale is not None:
+            self._scale = self._scale.after(finite=taken)
         return float(loss.detach())
 
     def _forward(self, batch: TokenBatch, **arguments: Tensor) -> Any:
         mask = batch.layout.attention_mask()
-        return self._model(input_ids=batch.input_ids_BT, attention_mask=mask, use_cache=False, **arguments)
+        with computing_in(self._spec.precision, self._device):
+            return self._model(
+                input_ids=batch.input_ids_BT, attention_mask=mask, use_cache=False, **arguments
+            )
 
     def _clip(self) -> float:
         """Clip as the job says and return the global gradient norm."""

@@ -10,6 +10,7 @@ from splitlearn.training.clipping import clip_coefficient, gradient_norms, scale
 from splitlearn.training.learning_rate import learning_rate
 from splitlearn.training.optimizer import build_optimizer, set_learning_rate
 from splitlearn.training.outcomes import token_weights
+from splitlearn.training.precision import PRECISIONS, LossScale, computes_in
 from splitlearn.training.seeding import (
     TRUNK_PARTY,
     StepKey,
@@ -23,8 +24,10 @@ from splitlearn.training.trunk import TrunkPart, TrunkTrainer
 from splitlearn.training.trunk_average import average_replicas, contribution, state_of_replica
 
 __all__ = [
+    "PRECISIONS",
     "TRUNK_PARTY",
     "CheckpointStore",
+    "LossScale",
     "SiloTrainer",
     "StepKey",
     "TrunkPart",
@@ -32,6 +35,7 @@ __all__ = [
     "average_replicas",
     "build_optimizer",
     "clip_coefficient",
+    "computes_in",
     "contribution",
     "derive_seed",
     "dropout_seed",

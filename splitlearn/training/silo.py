@@ -22,6 +22,8 @@ from splitlearn.training.clipping import total_norm
 from splitlearn.training.evaluation import evaluating
 from splitlearn.training.loss import summed_loss
 from splitlearn.training.outcomes import all_finite, joint_norm, silo_outcome
+from splitlearn.training.precision import MAX_LOSS_SCALE_EXPONENT, computing_in
+from splitlearn.training.recomputing import Recomputing
 from splitlearn.training.seeding import StepKey, seeded
 from splitlearn.training.updater import Updater
 from splitlearn.wire import Outcome
@@ -56,6 +58,10 @@ class SiloTrainer:
             segment.train()
             if self._frozen:
                 freeze(segment)
+        self._bottom_again, self._top_again = (
+            Recomputing(segment, wanted=spec.gradient_checkpointing)
+            for segment in (blocks.bottom, blocks.top)
+        )
         bottom = blocks.bottom.trainable  # with the embedding that the top may share
         self._num_bottom = len(bottom)
         trained = [*bottom, *blocks.top.trainable]
@@ -63,6 +69,7 @@ class SiloTrainer:
         self._averaged = AveragedBlocks(trained) if spec.silo_blocks == "averaged" else None
         self._in_flight: dict[int, Tensor | None] = {}
         self._num_label_tokens = 0
+        self._scale_exponent: int | None = None
         self._loss_is_finite = True
         self._outcome: Outcome | None = None
 
@@ -76,6 +83,7 @@ class SiloTrainer:
         """
         self._in_flight.clear()
         self._num_label_tokens = num_label_tokens
+        self._scale_exponent = None
         self._loss_is_finite = True
         self._outcome = None
         self._updater.begin(step)
@@ -88,35 +96,44 @@ class SiloTrainer:
         """
         assert key.micro_batch not in self._in_flight, f"micro-batch {key.micro_batch} is in flight already"
         bottom = self._blocks.bottom
-        with torch.set_grad_enabled(not self._frozen), self._seeded("bottom", key):
-            hidden_ND = batch.layout.pack(bottom(batch.input_ids_BT.to(self._device), batch.layout))
+        with torch.set_grad_enabled(not self._frozen), self._computing(), self._seeded("bottom", key):
+            hidden_BTD = bottom(batch.input_ids_BT.to(self._device), batch.layout)
+        hidden_ND = batch.layout.pack(hidden_BTD).float()
         self._in_flight[key.micro_batch] = None if self._frozen else hidden_ND
         return hidden_ND.detach()
 
-    def top_loss_and_grad(self, hidden_ND: Tensor, batch: TokenBatch, key: StepKey) -> tuple[float, Tensor]:
+    def top_loss_and_grad(
+        self, hidden_ND: Tensor, batch: TokenBatch, key: StepKey, *, loss_scale_exponent: int = 0
+    ) -> tuple[float, Tensor]:
         """Run top and loss forward and backward. The graph is freed on return.
 
         Args:
             hidden_ND: What the trunk returned for this micro-batch, fp32 [N, D].
             batch: The micro-batch's tokens and labels.
             key: The micro-batch.
+            loss_scale_exponent: The loss is multiplied by 2 to this power before it is taken back, as the
+                trunk says; the same for all micro-batches of a step.
 
         Returns:
             The sum of the loss over the micro-batch's label tokens, in nats, and the gradient of the
-            silo's mean loss over the step (sum / n_i) at the upper cut, fp32 [N, D].
+            silo's mean loss over the step (sum / n_i) at the upper cut, times the scale, fp32 [N, D].
 
         Raises:
-            ProtocolError: The tensor's shape is not that of this micro-batch: the trunk's fault.
+            ProtocolError: The tensor's shape is not that of this micro-batch, or the scale is not one of this
+                step: the trunk's fault.
         """
         self._expect_shape(hidden_ND, batch.layout, what=f"hidden of micro-batch {key.micro_batch}")
+        self._expect_scale(loss_scale_exponent)
         if self._num_label_tokens == 0 or batch.layout.num_rows == 0:
             return 0.0, torch.zeros_like(hidden_ND)
         leaf_ND = hidden_ND.detach().to(self._device).requires_grad_()
         top = self._blocks.top
-        with self._seeded("top", key):
+        with self._computing(), self._seeded("top", key):
             logits_BTV = top(batch.layout.unpack(leaf_ND), batch.layout)
         loss = summed_loss(logits_BTV, batch.labels_BT.to(self._device))
-        (loss / self._num_label_tokens).backward()  # type: ignore[no-untyped-call]
+        mean = loss / self._num_label_tokens
+        with self._top_again.backward():
+            torch.autograd.backward(mean * 2.0**loss_scale_exponent if loss_scale_exponent else mean)
         loss_sum = loss.item()
         self._loss_is_finite &= math.isfinite(loss_sum)
         assert leaf_ND.grad is not None, "the top does not depend on its input"
@@ -147,11 +164,13 @@ class SiloTrainer:
                 f"its activations have {list(hidden_ND.shape)}"
             )
         if self._num_label_tokens > 0 and hidden_ND.requires_grad:  # a bottom may have nothing to train
-            torch.autograd.backward(hidden_ND, grad_ND.to(self._device))
+            with self._bottom_again.backward():
+                torch.autograd.backward(hidden_ND, grad_ND.to(self._device))
 
     def outcome(self) -> Outcome:
         """Return this silo's outcome of the step; call it when every micro-batch is through."""
         if self._outcome is None:
+            self._updater.unscale(self._scale_exponent or 0)
             norms = self._updater.norms()
             self._outcome = silo_outcome(
                 norms[: self._num_bottom],
@@ -211,8 +230,9 @@ class SiloTrainer:
 
     def evaluate_bottom(self, batch: TokenBatch) -> Tensor:
         """Return the packed activations at the lower cut for evaluation, fp32 [N, D]."""
-        with evaluating(self._blocks.bottom):
-            return batch.layout.pack(self._blocks.bottom(batch.input_ids_BT.to(self._device), batch.layout))
+        with self._computing(), evaluating(self._blocks.bottom):
+            hidden_BTD = self._blocks.bottom(batch.input_ids_BT.to(self._device), batch.layout)
+        return batch.layout.pack(hidden_BTD).float()
 
     def evaluate(self, hidden_ND: Tensor, batch: TokenBatch) -> list[RowScore]:
         """Score every row of an evaluation batch from what the trunk returned for it, fp32 [N, D].
@@ -221,9 +241,9 @@ class SiloTrainer:
             ProtocolError: The tensor's shape is not that of this batch: the trunk's fault.
         """
         self._expect_shape(hidden_ND, batch.layout, what="hidden of an evaluation batch")
-        with evaluating(self._blocks.top):
+        with self._computing(), evaluating(self._blocks.top):
             logits_BTV = self._blocks.top(batch.layout.unpack(hidden_ND.to(self._device)), batch.layout)
-            return row_scores(logits_BTV, batch.labels_BT.to(self._device))
+        return row_scores(logits_BTV, batch.labels_BT.to(self._device))
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold, by name; not copies."""
@@ -241,6 +261,20 @@ class SiloTrainer:
             return
         self._updater.load_state(without_average(tensors))
         self._averaged.load_state(tensors)
+
+    def _computing(self) -> AbstractContextManager[object]:
+        return computing_in(self._spec.precision, self._device)
+
+    def _expect_scale(self, exponent: int) -> None:
+        """Refuse a scale that the job does not use, or that changes within a step."""
+        highest = MAX_LOSS_SCALE_EXPONENT if self._spec.precision == "fp16" else 0
+        known = exponent if self._scale_exponent is None else self._scale_exponent
+        if exponent > highest or exponent != known:
+            raise ProtocolError(
+                f"the trunk scales the loss by 2^{exponent}; with precision {self._spec.precision!r} at most "
+                f"2^{highest} is allowed, and the step began with 2^{known}"
+            )
+        self._scale_exponent = exponent
 
     def _seeded(self, segment: Literal["bottom", "top"], key: StepKey) -> AbstractContextManager[None]:
         module = self._blocks.bottom if segment == "bottom" else self._blocks.top

@@ -4,6 +4,7 @@ Axes: B rows, T padded length, D hidden size, N valid (non-pad) tokens of one si
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from splitlearn.spec import JobSpec
 from splitlearn.training.clipping import total_norm
 from splitlearn.training.evaluation import evaluating
 from splitlearn.training.outcomes import all_finite, joint_norm, trunk_outcome
+from splitlearn.training.precision import computing_in, first_loss_scale, split_loss_scale
+from splitlearn.training.recomputing import Recomputing
 from splitlearn.training.seeding import TRUNK_PARTY, StepKey, seeded
 from splitlearn.training.trunk_average import contribution
 from splitlearn.training.updater import Updater
@@ -63,10 +66,17 @@ class TrunkTrainer:
         self._device = next(segment.parameters()).device
         self._needs_input_grad = spec.silo_blocks != "frozen"
         self._updater = Updater(segment.trainable, spec=spec)
+        self._scale = first_loss_scale(spec)
+        self._recomputing = Recomputing(segment, wanted=spec.gradient_checkpointing)
         self._in_flight: dict[int, _InFlight] = {}
         self._num_label_tokens = 0
         self._num_trained_tokens = 0
         self._outcome: Outcome | None = None
+
+    @property
+    def loss_scale_exponent(self) -> int:
+        """The silos multiply their losses of the current step by 2 to this power; 0 but for fp16."""
+        return 0 if self._scale is None else self._scale.exponent
 
     def begin_step(self, step: int, *, num_label_tokens: int) -> None:
         """Start a step; whatever an earlier, unfinished step had in flight is dropped.
@@ -98,9 +108,9 @@ class TrunkTrainer:
         _expect_shapes(parts, hidden_size=self._segment.origin.hidden_size)
         layout, input_ND = _concatenated(parts)
         input_ND = input_ND.detach().to(self._device).requires_grad_(self._needs_input_grad)
-        with seeded(self._segment, key, segment="trunk", party=self._party):
+        with self._computing(), seeded(self._segment, key, segment="trunk", party=self._party):
             output_BTD = self._segment(layout.unpack(input_ND), layout)
-        output_ND = layout.pack(output_BTD)
+        output_ND = layout.pack(output_BTD).float()
         sizes = [part.layout.num_valid for part in parts]
         self._in_flight[key.micro_batch] = _InFlight(input_ND, output_ND, sizes)
         return list(torch.split(output_ND.detach(), sizes))
@@ -112,13 +122,13 @@ class TrunkTrainer:
 
         Args:
             micro_batch: A micro-batch that went through :meth:`forward` in this step.
-            grads: For each part the gradient of the silo's own mean loss, fp32 [N, D].
+            grads: For each part the gradient of the silo's own mean loss, times the scale, fp32 [N, D].
             weights: For each part its share n_i / N of the step's label tokens. A weight of exactly 1 or
                 0 costs no rounding.
 
         Returns:
-            For each part the gradient of the silo's own mean loss at the lower cut, fp32 [N, D] (zeros at
-            weight 0); None for all when the bottoms are frozen.
+            For each part the gradient of the silo's own mean loss at the lower cut, times the scale, fp32
+            [N, D] (zeros at weight 0); None for all when the bottoms are frozen.
 
         Raises:
             ProtocolError: A gradient's shape is not that of the activations: that silo's fault.
@@ -130,7 +140,8 @@ class TrunkTrainer:
             _expect_shape(grad_ND, (size, width), what=f"gradient {index} of micro-batch {micro_batch}")
         weighted = [_weighted(grad_ND, weight) for grad_ND, weight in zip(grads, weights, strict=True)]
         if flight.output_ND.requires_grad:  # not where an adapter's targets are all in the silos' blocks
-            torch.autograd.backward(flight.output_ND, _joined(weighted).to(flight.output_ND.device))
+            with self._recomputing.backward():
+                torch.autograd.backward(flight.output_ND, _joined(weighted).to(flight.output_ND.device))
         if not self._needs_input_grad:
             return [None] * len(grads)
         assert flight.input_ND.grad is not None, "the trunk does not depend on its input"
@@ -140,6 +151,7 @@ class TrunkTrainer:
     def outcome(self) -> Outcome:
         """Return the trunk's outcome of the step; call it when every micro-batch is through."""
         if self._outcome is None:
+            self._updater.unscale(self.loss_scale_exponent)
             self._outcome = trunk_outcome(self._updater.norms(), num_tokens=self._num_label_tokens)
         return self._outcome
 
@@ -153,7 +165,16 @@ class TrunkTrainer:
             Whether the step was taken.
         """
         own = self.outcome()
-        if not all_finite([own, *silo_outcomes]) or self._num_label_tokens == 0:
+        if self._num_label_tokens == 0:
+            self._updater.skip()
+            return False
+        taken = self._apply(own, silo_outcomes)
+        if self._scale is not None:
+            self._scale = self._scale.after(finite=taken)
+        return taken
+
+    def _apply(self, own: Outcome, silo_outcomes: Sequence[Outcome]) -> bool:
+        if not all_finite([own, *silo_outcomes]):
             self._updater.skip()
             return False
         applied = self._updater.apply(self._total_norm(own, silo_outcomes))
@@ -167,13 +188,14 @@ class TrunkTrainer:
             ProtocolError: The tensor's shape is not that of its layout: the silo's fault.
         """
         _expect_shapes([part], hidden_size=self._segment.origin.hidden_size)
-        with evaluating(self._segment):
+        with self._computing(), evaluating(self._segment):
             hidden_BTD = part.layout.unpack(part.hidden_ND.to(self._device))
-            return part.layout.pack(self._segment(hidden_BTD, part.layout))
+            return part.layout.pack(self._segment(hidden_BTD, part.layout)).float()
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold, by name; not copies."""
-        return self._updater.state()
+        scale = {} if self._scale is None else self._scale.state()
+        return {**self._updater.state(), **scale}
 
     def contribution(self) -> dict[str, Tensor]:
         """Return what a replica commits: its state, and the label tokens trained on since it was loaded."""
@@ -185,8 +207,14 @@ class TrunkTrainer:
         Raises:
             StorageError: The tensors are not those that this trunk trains.
         """
-        self._updater.load_state(tensors)
+        scale, rest = split_loss_scale(tensors)
+        self._updater.load_state(rest)
         self._num_trained_tokens = 0
+        if self._scale is not None:
+            self._scale = scale or self._scale
+
+    def _computing(self) -> AbstractContextManager[object]:
+        return computing_in(self._spec.precision, self._device)
 
     def _total_norm(self, own: Outcome, silo_outcomes: Sequence[Outcome]) -> float:
         if len(self._spec.silos) == 1:

@@ -60,6 +60,10 @@ class Updater:
         if self._optimizer is not None:
             self._optimizer.zero_grad(set_to_none=True)
 
+    def unscale(self, exponent: int) -> None:
+        """Divide every gradient by 2^exponent, exactly; 0 costs nothing."""
+        scale_gradients(self.parameters, 2.0**-exponent)
+
     def norms(self) -> tuple[float, ...]:
         """Return the gradient norm of every trainable tensor, fp32, model order."""
         return gradient_norms(self.parameters)

@@ -22,6 +22,7 @@ from splitlearn.wire.schema import (
     FLAG,
     LIST_F32,
     LIST_U32,
+    U8,
     U32,
     U64,
     Array,
@@ -232,9 +233,19 @@ class TurnStart(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Hidden(Value):
-    """What the trunk made of one micro-batch: fp32 [N, D], rows as in its activations."""
+    """What the trunk made of one micro-batch: fp32 [N, D], rows as in its activations.
+
+    The silo multiplies the micro-batch's loss by 2 to ``loss_scale_exponent``, and answers with the gradient
+    of that; 0 but for training in fp16.
+    """
 
     micro_batch: Annotated[int, _MICRO_BATCH]
+    loss_scale_exponent: Annotated[
+        int,
+        Listed(
+            U8, "power of two that the silo multiplies its loss by", "that some step's gradients overflowed"
+        ),
+    ] = 0
     hidden: Annotated[Array, Listed(_ROWS_ND, "hidden states after the trunk", _RETURNED)]
 
 

@@ -94,6 +94,7 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "at-its-end": (NUM_STEPS - 1, {}),
     "with-micro-batches-ahead": (1, {"accumulation_steps": 3}),
     "lora-sgd": (2, {"adapter": LORA, "optimizer": {"kind": "sgd", "momentum": 0.9}}),
+    "fp16": (1, {"precision": "fp16"}),
 }
 
 

@@ -46,6 +46,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"adapter": {**LORA, "dropout": 0.3}, "silo_blocks": "frozen", "max_grad_norm": 0.05},
     ),
     "serial": ("llama", {"schedule": "serial", "turn_steps": 3}),
+    "bf16": ("llama", {"precision": "bf16", "max_grad_norm": 0.5}),
+    "fp16": ("llama", {"precision": "fp16", "max_grad_norm": 0.5}),
+    "recomputed": ("gpt2-dropout", {"gradient_checkpointing": True}),
 }
 
 

@@ -215,7 +215,6 @@ class TestRefuseUnserved:
             ),
             ({"schedule": "hierarchical", "replicas": 2}, "schedule: 'hierarchical'"),
             ({"schedule": "auto"}, "schedule: 'auto'"),
-            ({"precision": "bf16"}, "precision: 'bf16'"),
             ({"privacy": {"noise": 0.1}}, r"privacy\.noise: 0\.1"),
             ({"privacy": {"clip": 1.0}}, r"privacy\.clip: 1\.0"),
             ({"release": "project"}, "release: 'project'"),

@@ -70,7 +70,7 @@ class TestVerifiedSpec:
 
     def test_that_asks_for_what_is_not_served_is_refused(self) -> None:
         with pytest.raises(UnservedError):
-            verified_spec(shown(spec(precision="bf16").canonical_bytes()), trust=TRUST, now=NOW)
+            verified_spec(shown(spec(release="project").canonical_bytes()), trust=TRUST, now=NOW)
 
     def test_that_is_no_base_64_is_refused(self) -> None:
         job = shown(spec().canonical_bytes()).model_copy(update={"signature": "A"})

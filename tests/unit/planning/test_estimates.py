@@ -8,7 +8,8 @@ import pytest
 
 from splitlearn.planning import ModelManifest, Role, TensorEntry, TensorFile, Training, estimate_memory
 from splitlearn.planning.folder import ModelFolder
-from splitlearn.spec import JobSpec
+from splitlearn.planning.sizes import lora_parameters
+from splitlearn.spec import JobSpec, LoraAdapter
 
 TOLERANCE = 0.25
 MIB = 1 << 20
@@ -127,3 +128,39 @@ class TestEstimate:
         )
         assert pooled.lasting == on_heap.lasting
         assert pooled.activations < 0.8 * on_heap.activations
+
+    def test_of_layers_computed_again_is_one_layers_and_every_layers_input(self) -> None:
+        folder = llama(256)
+        cut = folder.cut(bottom_layers=1, top_layers=1)
+        fields = {"model": "m", "silos": [{"name": "a", "dataset": "a"}]}
+        plain, again = (
+            Training.of(
+                JobSpec.parse({**fields, "gradient_checkpointing": wanted}), Role.TRUNK, on_heap=False
+            )
+            for wanted in (False, True)
+        )
+        assert again.kept(folder) == again.end(folder)
+        assert again.passing(folder) - plain.passing(folder) == plain.kept(folder)
+        saved = estimate_memory(folder, cut, Role.TRUNK, plain).activations
+        saved -= estimate_memory(folder, cut, Role.TRUNK, again).activations
+        num_layers = LAYERS - 2
+        assert saved == (num_layers - 1) * plain.kept(folder) - num_layers * plain.end(folder) > 0
+
+    def test_in_half_precision_counts_the_copies_of_the_weights(self) -> None:
+        folder = llama(256)
+        cut = folder.cut(bottom_layers=1, top_layers=1)
+        fields = {"model": "m", "silos": [{"name": "a", "dataset": "a"}]}
+        whole, half = (
+            estimate_memory(
+                folder, cut, Role.TRUNK, Training.of(JobSpec.parse({**fields, "precision": word}), Role.TRUNK)
+            )
+            for word in ("fp32", "bf16")
+        )
+        assert half.lasting == whole.lasting
+        assert half.activations - whole.activations == 2 * whole.weights // 4 - 2 * added_by_lora(folder)
+
+
+def added_by_lora(folder: ModelFolder) -> int:
+    """Parameters that the default adapter adds to the trunk, which are computed with as they are."""
+    cut = folder.cut(bottom_layers=1, top_layers=1)
+    return lora_parameters(folder, cut, LoraAdapter())[Role.TRUNK]

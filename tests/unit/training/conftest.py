@@ -153,7 +153,7 @@ class SplitRun:
         ]
         hiddens = self.trunk.forward(parts, key)
         results = [
-            silo.top_loss_and_grad(hidden_ND, batch, key)
+            silo.top_loss_and_grad(hidden_ND, batch, key, loss_scale_exponent=self.trunk.loss_scale_exponent)
             for silo, hidden_ND, batch in zip(self.silos, hiddens, batches, strict=True)
         ]
         grads = self.trunk.backward(key.micro_batch, [grad_ND for _, grad_ND in results], weights=weights)

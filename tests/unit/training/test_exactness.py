@@ -37,6 +37,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"adapter": {**LORA, "dropout": 0.3}, "silo_blocks": "frozen", "max_grad_norm": 0.05},
     ),
     "serial": ("llama", {"schedule": "serial", "turn_steps": 3}),
+    "bf16": ("llama", {"precision": "bf16", "max_grad_norm": 0.5}),
+    "bf16-gpt2-dropout": ("gpt2-dropout", {"precision": "bf16"}),
+    "bf16-lora": ("llama", {"precision": "bf16", "adapter": LORA}),
+    "fp16": ("llama", {"precision": "fp16", "max_grad_norm": 0.5}),
+    "fp16-tied": ("llama-tied", {"precision": "fp16"}),
+    "fp16-frozen": ("llama", {"precision": "fp16", "silo_blocks": "frozen"}),
+    "recomputed-dropout": ("gpt2-dropout", {"gradient_checkpointing": True}),
+    "recomputed-bf16": ("llama", {"gradient_checkpointing": True, "precision": "bf16"}),
 }
 
 

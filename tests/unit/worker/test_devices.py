@@ -44,8 +44,9 @@ class TestDescribe:
         device = describe_device(torch.device("cpu"))
         assert 0 < device.free_memory_bytes <= device.total_memory_bytes
 
-    def test_only_what_is_served(self) -> None:
-        assert describe_capabilities([torch.device("cpu")]).precisions == ("fp32",)
+    def test_the_precisions_that_it_was_tried_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("worker.devices.computes_in", lambda word, _: word != "fp16")
+        assert describe_capabilities([torch.device("cpu")]).precisions == ("fp32", "bf16")
 
     def test_every_device_and_the_models_at_hand(self) -> None:
         told = describe_capabilities([torch.device("cpu"), torch.device("cpu", 1)], models=["ab" * 32])
