@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from splitlearn.errors import LinkError, StorageError, TrainingError
 from splitlearn.exchange import Exchange, Traffic
 from splitlearn.generation import (
@@ -29,11 +31,18 @@ from splitlearn.link import Connect
 from splitlearn.parties import ComputeThread
 from splitlearn.partition import ModelFolder, SiloBlocks, TrunkSegment, load_silo_blocks, load_trunk
 from splitlearn.protocol import GENERATION_PHASES, Conversation, SiloProtocol, TrunkProtocol
-from splitlearn.simulation.federation import TRUNK_PARTY, Lines
+from splitlearn.simulation.federation import Lines
 from splitlearn.simulation.roster import WORKER_NAME, enrol
 from splitlearn.simulation.together import run_to_the_end
+from splitlearn.simulation.trunk_side import trunk_places
 from splitlearn.spec import JobSpec
-from splitlearn.training import CheckpointStore, SiloTrainer, TrunkTrainer
+from splitlearn.training import (
+    CheckpointStore,
+    SiloTrainer,
+    TrunkTrainer,
+    average_replicas,
+    state_of_replica,
+)
 from splitlearn.wire import Codec
 
 _IDLE_SECONDS = 600.0
@@ -116,12 +125,17 @@ def load_parts(spec: JobSpec, *, model_folder: Path, silo: str, work_dir: Path |
     if work_dir is None:
         return Parts(blocks, trunk, 0)
     silo_store = CheckpointStore(work_dir / "silos" / silo / "checkpoints", spec=spec, party=silo)
-    trunk_store = CheckpointStore(work_dir / "worker" / "checkpoints", spec=spec, party=TRUNK_PARTY)
-    round_number = min(silo_store.last_round(), trunk_store.last_round())
+    trunk_stores = [
+        CheckpointStore(work_dir / place / "checkpoints", spec=spec, party=party)
+        for party, place in trunk_places(spec).items()
+    ]
+    round_number = min(store.last_round() for store in (silo_store, *trunk_stores))
     if not round_number:
         raise StorageError(f"{work_dir} holds no finished round of this job for silo {silo!r}; run it first")
     SiloTrainer(blocks, spec=spec, silo=silo, undoable=False).load_state(silo_store.load(round_number))
-    TrunkTrainer(trunk, spec=spec).load_state(trunk_store.load(round_number))
+    TrunkTrainer(trunk, spec=spec).load_state(
+        _trunk_state([store.load(round_number) for store in trunk_stores], spec)
+    )
     return Parts(blocks, trunk, round_number)
 
 
@@ -193,6 +207,14 @@ async def generating(
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
+
+
+def _trunk_state(states: Sequence[dict[str, Tensor]], spec: JobSpec) -> dict[str, Tensor]:
+    """Return the trunk's state; of replicas what they have in common, with the first one's moments."""
+    if len(states) == 1:
+        return states[0]
+    moments = spec.replica_moments
+    return state_of_replica(average_replicas(states, moments=moments), states[0], moments=moments)
 
 
 def _cause(serving: asyncio.Task[bool]) -> BaseException | None:

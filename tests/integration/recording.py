@@ -45,9 +45,9 @@ def recording(
     monkeypatch: pytest.MonkeyPatch,
     silo: type[SiloProtocol] = SiloProtocol,
     *,
-    at: str = "splitlearn.simulation.federation",
+    made_in: tuple[str, str] = ("splitlearn.simulation.federation", "splitlearn.simulation.trunk_side"),
 ) -> Recorder:
-    """Let the protocols of a simulation, made in module ``at``, report what they are about to seal."""
+    """Let protocols report what they are about to seal: silos' and trunks', made in these two modules."""
     recorder = Recorder()
 
     class RecordedSilo(silo):  # type: ignore[valid-type, misc]
@@ -60,8 +60,8 @@ def recording(
             super().send(message)
             recorder.keep(self.terms.silo_name, self._sends, self._outbox.kept[-1].encoded)
 
-    monkeypatch.setattr(f"{at}.SiloProtocol", RecordedSilo)
-    monkeypatch.setattr(f"{at}.TrunkProtocol", RecordedTrunk)
+    monkeypatch.setattr(f"{made_in[0]}.SiloProtocol", RecordedSilo)
+    monkeypatch.setattr(f"{made_in[1]}.TrunkProtocol", RecordedTrunk)
     return recorder
 
 

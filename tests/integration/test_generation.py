@@ -56,6 +56,7 @@ def result_answers(job: Job, silo: str) -> list[tuple[int, ...]]:
         ("gpt2-tied", {}),
         ("llama", {"adapter": LORA}),
         ("llama", {"silo_blocks": "frozen"}),
+        ("llama", {"schedule": "hierarchical", "replicas": 2}),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -83,7 +84,7 @@ class TestWhatIsSaid:
         self, new_job: NewJob, monkeypatch: pytest.MonkeyPatch
     ) -> tuple[Recorder, list[tuple[int, ...]]]:
         """All that one generation said, and its answers."""
-        recorder = recording(monkeypatch, at="splitlearn.simulation.generating")
+        recorder = recording(monkeypatch, made_in=("splitlearn.simulation.generating",) * 2)
         job = new_job("llama", silo_rows("a"), **SHAPE)
         found = generate(job.spec, PROMPTS, OPTIONS, model_folder=job.folder, silo="a")
         return recorder, list(found.tokens)
