@@ -10,6 +10,7 @@ from splitlearn.generation.errors import CacheRefusedError, GenerationOptionsErr
 from splitlearn.generation.options import GenerationOptions, Sampling
 from splitlearn.generation.sampling import Chooser
 from splitlearn.generation.silo import Generated, SiloGenerator
+from splitlearn.generation.summaries import SiloSummaries, SummaryPlan, metrics_of
 from splitlearn.generation.talk import GenerationTalk
 from splitlearn.generation.text import TextStream, end_tokens
 from splitlearn.generation.trunk import TrunkGeneration
@@ -27,8 +28,11 @@ __all__ = [
     "Sampling",
     "SiloDecoder",
     "SiloGenerator",
+    "SiloSummaries",
+    "SummaryPlan",
     "TextStream",
     "TrunkCaches",
     "TrunkGeneration",
     "end_tokens",
+    "metrics_of",
 ]
