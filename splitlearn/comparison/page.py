@@ -25,7 +25,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
+main { max-width: 64rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .5rem; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 p.note, figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; }
@@ -36,9 +36,11 @@ th, td { padding: .35rem .75rem; border-bottom: 1px solid var(--line); text-alig
   white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 tbody th { font-weight: 600; }
-thead th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
+.ends { display: block; color: var(--soft); font-size: .85em; }
+thead th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom;
+  min-width: 5.5rem; }
 figure { margin: 0; }
-.plot { display: block; width: 100%; min-width: 34rem; max-width: 48rem; height: auto; font-size: 13px; }
+.plot { display: block; width: 100%; min-width: 28rem; max-width: 48rem; height: auto; font-size: 13px; }
 .plot text { fill: var(--ink); }
 .plot .tick, .plot .axis { fill: var(--soft); text-anchor: middle; }
 .plot .name { text-anchor: end; }
@@ -133,11 +135,15 @@ def _table(table: Table) -> Iterator[str]:
     yield f"<thead><tr>{heads}</tr></thead>"
     yield "<tbody>"
     for name, *cells in table.rows:
-        yield (
-            f'<tr><th scope="row">{escape(name)}</th>'
-            + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-            + "</tr>"
-        )
+        shown = "".join(map(_cell, cells))
+        yield f'<tr><th scope="row">{escape(name)}</th>{shown}</tr>'
     yield "</tbody></table></div>"
     yield f'<p class="note">{escape(table.note)}</p>'
     yield "</section>"
+
+
+def _cell(text: str) -> str:
+    """Put an interval below its mean: the table stays narrow."""
+    mean, bracket, ends = text.partition(" [")
+    below = f'<span class="ends">[{escape(ends)}</span>' if bracket else ""
+    return f"<td>{escape(mean)} {below}</td>" if below else f"<td>{escape(mean)}</td>"

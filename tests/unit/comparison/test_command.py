@@ -1,0 +1,80 @@
+"""The command as a user types it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from splitlearn.comparison.cli import app
+
+Compare = Callable[..., Result]
+
+
+@pytest.fixture
+def compare(spec_path: Path, tmp_path: Path) -> Compare:
+    """Run ``trunkline compare`` in this process; its runs are processes of their own."""
+
+    def run(*arguments: str) -> Result:
+        out = ("--out", str(tmp_path / "out"))
+        return CliRunner().invoke(app, ["compare", str(spec_path), *out, *arguments])
+
+    return run
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (("--modes", "hierarchical-5"), "hierarchical-5: 5 replicas are more than the 4 silos"),
+            (("--modes", "serial,central"), "unknown mode 'central'"),
+            (("--seeds", "0"), "0 is not in the range"),
+        ],
+    )
+    def test_end_with_two_and_make_no_folder(
+        self, compare: Compare, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+    ) -> None:
+        result = compare(*arguments)
+        assert result.exit_code == 2
+        assert sentence in result.output
+        assert not (tmp_path / "out").exists()
+
+    def test_of_a_json_file_that_would_replace_the_data(self, compare: Compare, tmp_path: Path) -> None:
+        result = compare("--json", str(tmp_path / "red.txt"))
+        assert result.exit_code == 2
+        assert "one of the comparison's own inputs" in result.output
+        assert (tmp_path / "red.txt").read_text().startswith("the red house")
+
+    def test_of_a_folder_with_other_files(self, compare: Compare, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/thesis.txt").touch()
+        result = compare("--modes", "serial")
+        assert result.exit_code == 5
+        assert "thesis.txt" in result.output
+
+
+class TestImport:
+    def test_of_the_command_loads_no_torch(self) -> None:
+        program = "import sys, splitlearn.comparison.cli; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0  # noqa: S603 - ours
+
+
+@pytest.mark.slow
+class TestCompare:
+    def test_trains_and_tells_and_does_not_repeat(self, compare: Compare, tmp_path: Path) -> None:
+        arguments = ("--modes", "centralised,client-batching,alone:red", "--seeds", "1", "--parallel", "1")
+        first = compare(*arguments, "--json", str(tmp_path / "numbers.json"))
+        assert first.exit_code == 0, first.output
+        numbers = json.loads((tmp_path / "numbers.json").read_text())
+        assert [run["mode"] for run in numbers["runs"]] == ["centralised", "client-batching", "alone:red"]
+        assert {run["seed"] for run in numbers["runs"]} == {3}
+        assert (tmp_path / "out/report.md").read_text().startswith("# houses: ")
+        assert "<svg" in (tmp_path / "out/report.html").read_text()
+        assert "| client-batching |" in first.stdout
+        assert "[3/3]" in first.stderr
+        again = compare(*arguments)
+        assert "3 of 3 runs were finished before and are kept" in again.stderr
+        assert json.loads((tmp_path / "out/comparison.json").read_text()) == numbers
