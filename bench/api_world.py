@@ -38,7 +38,12 @@ def make_first(server: Server) -> None:
         _add_parties(session, organization, now=now)
         _add_model(session, project, now=now)
         session.flush()
-        submit(session, Submission(make_spec([0]), project.name, organization.id, OPERATOR), now=now)
+        submit(
+            session,
+            Submission(make_spec([0]), project.name, organization.id, OPERATOR),
+            settings=server.settings,
+            now=now,
+        )
 
 
 def _add_parties(session: Session, organization: Organization, *, now: datetime) -> None:

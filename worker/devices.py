@@ -9,10 +9,11 @@ import psutil
 import torch
 
 from splitlearn.control_plane.errors import SettingError
-from splitlearn.control_plane.schemas import MAX_MODELS, CapabilitiesBody, DeviceBody
+from splitlearn.control_plane.schemas import MAX_MODELS, CapabilitiesBody, DeviceBody, SpeedBody
 from splitlearn.families import FAMILIES
-from splitlearn.planning import MAX_DEVICES, DeviceMemory
+from splitlearn.planning import MAX_DEVICES, DeviceMemory, Speed
 from splitlearn.training import PRECISIONS, computes_in
+from worker.speed import trunk_tokens_per_second
 
 AUTO = "auto"
 _SERVED = "auto, cpu, cuda, cuda:1, mps, or several with commas: cuda:0,cuda:1"
@@ -90,14 +91,14 @@ def describe_device(device: torch.device) -> DeviceBody:
 def describe_capabilities(
     devices: Sequence[torch.device],
     *,
-    trunk_tokens_per_second: float | None = None,
+    speed: Speed | None = None,
     models: Sequence[str] = (),
 ) -> CapabilitiesBody:
     """Return what this worker tells the control plane of itself.
 
     Args:
         devices: All that a trunk may be laid over.
-        trunk_tokens_per_second: As measured on the first of them.
+        speed: As measured on the first of them.
         models: Digests of the models whose layers lie here, the last used first.
     """
     described = tuple(describe_device(device) for device in devices)
@@ -108,7 +109,8 @@ def describe_capabilities(
         precisions=tuple(word for word in PRECISIONS if all(computes_in(word, device) for device in devices)),
         families=tuple(sorted(FAMILIES)),
         models=tuple(models[:MAX_MODELS]),
-        trunk_tokens_per_second=trunk_tokens_per_second,
+        trunk_tokens_per_second=None if speed is None else trunk_tokens_per_second(speed),
+        speed=None if speed is None else SpeedBody.of(speed),
     )
 
 

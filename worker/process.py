@@ -22,6 +22,7 @@ from splitlearn.control_plane.session import Session
 from splitlearn.control_plane.state_folder import Membership, StateFolder
 from splitlearn.errors import TrunklineError
 from splitlearn.identity import CertificateKind
+from splitlearn.training.speed import measure_speed
 from splitlearn.watching import Status, WatchListener
 from worker.attempt import Station
 from worker.celery_app import make_app
@@ -29,7 +30,6 @@ from worker.devices import choose_devices, describe_capabilities
 from worker.home import Home
 from worker.orders import Order
 from worker.settings import Settings
-from worker.speed import measure_trunk_tokens_per_second
 from worker.trunk_cache import TrunkCache
 from worker.trunk_host import TrunkHost
 from worker.watch import WorkerWatch
@@ -124,17 +124,19 @@ class _Report:
 
     def __init__(self, station: Station, *, measure: bool) -> None:
         self._station = station
-        self._speed = measure_trunk_tokens_per_second(station.devices[0]) if measure else None
+        self._speed = measure_speed(station.devices[0]) if measure else None
 
     def send(self) -> None:
         """Tell it; waits for the control plane if need be."""
         station = self._station
         capabilities = describe_capabilities(
-            station.devices, trunk_tokens_per_second=self._speed, models=station.models_at_hand()
+            station.devices, speed=self._speed, models=station.models_at_hand()
         )
         station.home.start(station.home.client.put_capabilities(capabilities)).result()
         names = " with ".join(device.name for device in capabilities.devices)
-        _log.info("capabilities", device=names, tokens_per_second=round(self._speed or 0))
+        _log.info(
+            "capabilities", device=names, tokens_per_second=round(capabilities.trunk_tokens_per_second or 0)
+        )
 
     def send_again(self) -> None:
         """Tell what has changed with a job; where that is refused, the old word stands."""

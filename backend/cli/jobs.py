@@ -51,13 +51,15 @@ def submit(
 
 @app.command("plan", epilog="Example: trunkline jobs plan job.json")
 def plan(spec: SpecFile, *, project: Project = FIRST_NAME, as_json: AsJson = False) -> None:
-    """Tell what a job would need: bytes per step, memory per role, workers that could host it."""
+    """Tell what a job would take: seconds and bytes of a step, memory per role, who could host it."""
     found = _remote().call("POST", "/jobs/plan", {"spec": _specification(spec), "project": project})
     if as_json:
         show(found, as_json=True)
         return
-    plain = [name for name in found if name not in {"roles", "placements"}]
-    show({name: found[name] for name in plain}, as_json=False)
+    plain = [name for name in found if name not in {"assumptions", "placements", "roles", "schedule"}]
+    show({"schedule": _schedule(found), **{name: found[name] for name in plain}}, as_json=False)
+    for assumption in found["assumptions"]:
+        typer.echo(f"assumed: {assumption}")
     show_rows(found["roles"], list(found["roles"][0]), as_json=False)
     show_rows(list(_places(found["placements"])), _PLACE_COLUMNS, as_json=False)
 
@@ -92,6 +94,7 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
     facts = {
         **{name: found[name] for name in plain},
         "since": found["state_since"],
+        "schedule": _schedule(found),
         "why": _reason(found),
         "hosted by": hosted,
     }
@@ -224,6 +227,14 @@ def _places(placements: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 **sizes,
                 "lacks": None,
             }
+
+
+def _schedule(found: dict[str, Any]) -> str:
+    """Say how silos and trunk take turns, and why, where that was chosen."""
+    schedule = found["schedule"]
+    replicas = f", {schedule['replicas']} replicas" if schedule["replicas"] > 1 else ""
+    why = "" if schedule["reason"] is None else f" ({schedule['asked']}: {schedule['reason']})"
+    return f"{schedule['chosen']}{replicas}{why}"
 
 
 def _remote() -> Remote:

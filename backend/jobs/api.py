@@ -37,7 +37,7 @@ from backend.jobs.schemas import (
     RoundAnswer,
     SubmitBody,
 )
-from backend.jobs.submission import Submission, check, merge_patch, model_name, submit
+from backend.jobs.submission import Submission, as_asked, check, merge_patch, submit
 from backend.jobs.views import show, show_detail
 from backend.organizations.repository import find_project
 from backend.paging import cursor_text, parse_cursor
@@ -72,8 +72,8 @@ def plan_job(server: ServerDep, caller: Reader, body: SubmitBody) -> PlanAnswer:
         project = find_project(session, caller.organization_id, body.project)
         if project is None:
             raise NotFoundError(f"your organisation has no project {body.project!r}")
-        checked = check(session, body.spec, project)
-        return plan(session, server.settings, checked.spec, checked.model, now=server.now())
+        checked = check(session, body.spec, project, settings=server.settings, now=server.now())
+        return plan(session, server.settings, checked, now=server.now())
 
 
 @router.get("", responses=documented(*SIGNED_IN))
@@ -195,7 +195,7 @@ def clone_job(
     """Submit the same job again, with changes."""
     with server.database.read() as session:
         job = find_job(session, job_id, caller.organization_id)
-        fields = merge_patch(model_name(json.loads(job.spec_bytes)), body.changes)
+        fields = merge_patch(as_asked(json.loads(job.spec_bytes), job.schedule_asked), body.changes)
         project = session.get_one(Project, job.project_id).name
     asked = Submission(fields, project, caller.organization_id, caller.actor, parent_id=job_id)
     return _submit(server, caller, asked)
@@ -206,7 +206,7 @@ def _submit(server: Server, caller: UserCaller, asked: Submission) -> JobDetailA
         project = find_project(session, caller.organization_id, asked.project)
         if project is not None:  # of one that is not there, the submission itself says so
             caller.require(Permission.RUN_JOBS, project.id)
-        return show_detail(session, submit(session, asked, now=server.now()))
+        return show_detail(session, submit(session, asked, settings=server.settings, now=server.now()))
 
 
 def _wish(

@@ -1,4 +1,4 @@
-"""What a job would need, from the model's manifest alone."""
+"""What a job would need and how long it would take: from the model's manifest, and what parties told."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,11 +6,14 @@ from typing import Protocol
 
 from sqlalchemy.orm import Session
 
-from backend.db.models import Model, Project, Worker
+from backend.db.models import Project, Worker
+from backend.jobs.choosing import able_workers
 from backend.jobs.needs import need_of
 from backend.jobs.overview import worker_view
 from backend.jobs.placing import Need, what_lacks
-from backend.jobs.schemas import LayersPlan, PlanAnswer, RolePlan, WorkerPlan
+from backend.jobs.schemas import LayersPlan, PlanAnswer, RolePlan, ScheduleAnswer, WorkerPlan
+from backend.jobs.submission import Checked
+from backend.jobs.surroundings import surroundings_of
 from backend.parties.repository import online_workers
 from backend.settings import Settings
 from splitlearn.planning import (
@@ -24,6 +27,7 @@ from splitlearn.planning import (
     Training,
     estimate_memory,
     lay_trunk,
+    predict,
     segment_sizes,
     wire_bytes_per_token,
 )
@@ -37,8 +41,16 @@ class Lay(Protocol):
         """Return the ranges; see ``splitlearn.planning.lay_trunk``."""
 
 
-def plan(session: Session, settings: Settings, spec: JobSpec, model: Model, *, now: datetime) -> PlanAnswer:
-    """Return bytes per step, and memory per role."""
+def plan(session: Session, settings: Settings, checked: Checked, *, now: datetime) -> PlanAnswer:
+    """Return seconds and bytes of a step, and memory per role.
+
+    Args:
+        session: Of the database.
+        settings: Which workers count as online.
+        checked: The job, its schedule chosen.
+        now: The server's time.
+    """
+    spec, model = checked.spec, checked.model
     manifest = ModelManifest.model_validate(model.manifest)
     folder = manifest.folder()
     organization_id = session.get_one(Project, model.project_id).organization_id
@@ -47,9 +59,11 @@ def plan(session: Session, settings: Settings, spec: JobSpec, model: Model, *, n
     per_token = wire_bytes_per_token(
         folder.hidden_size, spec.codec, bottom_trains=spec.silo_blocks != "frozen"
     )
-    tokens = spec.batch_size * spec.accumulation_steps * spec.max_tokens
     roles = [_role(folder, manifest, cut, role, spec) for role in Role]
     need = need_of(manifest, spec)
+    workers = able_workers(session, settings, spec, manifest, checked.silos, now=now)
+    known = surroundings_of(session, checked.silos, workers)
+    prediction = predict(spec, folder, cut, known.around)
 
     def lay(devices: Sequence[DeviceMemory], *, on_heap: bool) -> Sequence[LayerRange]:
         return lay_trunk(folder, cut, Training.of(spec, Role.TRUNK, on_heap=on_heap), devices)
@@ -60,9 +74,22 @@ def plan(session: Session, settings: Settings, spec: JobSpec, model: Model, *, n
     ]
     return PlanAnswer(
         model=f"{model.name}@sha256:{manifest.digest()}",
+        schedule=ScheduleAnswer(
+            asked=checked.asked_schedule or spec.schedule,
+            chosen=spec.schedule,
+            replicas=spec.replicas,
+            reason=checked.schedule_reason,
+        ),
         wire_bytes_per_token=per_token,
-        max_wire_bytes_per_step=per_token * tokens,
+        max_wire_bytes_per_step=prediction.step_bytes,
+        wire_bytes_per_sum=prediction.sum_bytes,
+        sums_per_round=prediction.sums_per_round,
         total_steps=spec.total_steps,
+        seconds_per_step=prediction.step_seconds,
+        silo_seconds_per_step=prediction.silo_seconds,
+        trunk_seconds_per_step=prediction.trunk_seconds,
+        seconds_per_round=prediction.round_seconds,
+        assumptions=list(known.assumptions),
         roles=roles,
         workers=[found.name for found in placements if found.lacks is None],
         placements=placements,

@@ -74,6 +74,22 @@ class JobLeaseAnswer(Answer):
     step: int
 
 
+class ScheduleAnswer(Answer):
+    """How silos and trunk take turns.
+
+    Attributes:
+        asked: By whoever submitted the job: ``auto``, or the same.
+        chosen: What the signed specification says.
+        replicas: Of the trunk.
+        reason: Why it was chosen; None where it was asked for.
+    """
+
+    asked: str
+    chosen: str
+    replicas: int
+    reason: str | None
+
+
 class JobAnswer(Answer):
     """A job in a list.
 
@@ -99,6 +115,7 @@ class JobDetailAnswer(JobAnswer):
 
     Attributes:
         spec: As signed.
+        schedule: How silos and trunk take turns.
         rounds_committed: The last round in the artifact store.
         lease: Who hosts the trunk now.
         metrics_kept, logs_kept: ``whole``, ``thinned`` (a tenth of the steps) or ``dropped``.
@@ -106,6 +123,7 @@ class JobDetailAnswer(JobAnswer):
 
     spec: dict[str, Any]
     spec_digest: str
+    schedule: ScheduleAnswer
     silos: list[JobSiloAnswer]
     rounds_committed: int
     lease: JobLeaseAnswer | None
@@ -184,17 +202,33 @@ class PlanAnswer(Answer):
     """What a job would need.
 
     Attributes:
+        schedule: How it would be run, and why.
         wire_bytes_per_token: Tensor bytes per valid token and step, both directions.
-        max_wire_bytes_per_step: Of one silo, if every row had ``max_tokens`` tokens.
+        max_wire_bytes_per_step: Of one silo, where every row has ``max_tokens`` tokens; with envelopes.
+        wire_bytes_per_sum: Of one silo in a secure sum of the silos' blocks, both directions.
+        sums_per_round: Such sums in a round; 0 where blocks are not averaged.
         total_steps: Optimiser steps of the trunk.
+        seconds_per_step: Of one such step.
+        silo_seconds_per_step: Of these, what the slowest silo computes.
+        trunk_seconds_per_step: Likewise the trunk, or its busiest replica.
+        seconds_per_round: Secure sums included; evaluation and checkpoints are not.
+        assumptions: What is not known, and what was taken instead.
         workers: Online workers whose free memory is enough.
         placements: Every online worker, with what it lacks, or where the trunk's layers would lie.
     """
 
     model: str
+    schedule: ScheduleAnswer
     wire_bytes_per_token: int
     max_wire_bytes_per_step: int
+    wire_bytes_per_sum: int
+    sums_per_round: int
     total_steps: int
+    seconds_per_step: float
+    silo_seconds_per_step: float
+    trunk_seconds_per_step: float
+    seconds_per_round: float
+    assumptions: list[str]
     roles: list[RolePlan]
     workers: list[str]
     placements: list[WorkerPlan]

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from backend.audit import Actor, record
 from backend.datasets.service import announced
+from backend.db.base import MAX_TEXT, storable
 from backend.db.models import (
     Approval,
     Desired,
@@ -29,6 +30,7 @@ from backend.errors import NotFoundError
 from backend.events import EventKind, emit
 from backend.federation.service import federation_of
 from backend.federation.signer import spec_signer
+from backend.jobs.choosing import AUTO, choose
 from backend.jobs.errors import (
     InvalidCutError,
     InvalidSpecError,
@@ -39,9 +41,10 @@ from backend.jobs.errors import (
 from backend.jobs.moves import Why, move
 from backend.log import current_request_id
 from backend.organizations.repository import find_project
+from backend.settings import Settings
 from splitlearn.errors import IdentityError, ModelError, SpecError, UnservedError
 from splitlearn.identity import Identity, sign_spec
-from splitlearn.planning import ModelManifest
+from splitlearn.planning import DEFAULT_SCHEDULE, ModelManifest, with_schedule
 from splitlearn.spec import JobSpec, SiloSpec
 
 ANY_TASK = "any"
@@ -67,14 +70,22 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A specification that could run: its parts are there."""
+    """A specification that could run: its parts are there.
+
+    Attributes:
+        spec: With the schedule that it is run with.
+        asked_schedule: What was asked for, where that left it open; None elsewhere.
+        schedule_reason: Why it became what it is, where it was chosen.
+    """
 
     spec: JobSpec
     model: Model
     silos: tuple[Silo, ...]
+    asked_schedule: str | None = None
+    schedule_reason: str | None = None
 
 
-def submit(session: Session, asked: Submission, *, now: datetime) -> Job:
+def submit(session: Session, asked: Submission, *, settings: Settings, now: datetime) -> Job:
     """Check, sign and keep a job; silos are asked next.
 
     Raises:
@@ -86,7 +97,7 @@ def submit(session: Session, asked: Submission, *, now: datetime) -> Job:
     project = find_project(session, asked.organization_id, asked.project)
     if project is None:
         raise NotFoundError(f"your organisation has no project {asked.project!r}")
-    checked = check(session, asked.fields, project, lock=True)
+    checked = check(session, asked.fields, project, settings=settings, now=now, lock=True)
     job = _add(session, checked, project, asked, now=now)
     for position, (silo, part) in enumerate(zip(checked.silos, checked.spec.silos, strict=True)):
         session.add(
@@ -105,14 +116,24 @@ def submit(session: Session, asked: Submission, *, now: datetime) -> Job:
     return job
 
 
-def check(session: Session, fields: Mapping[str, Any], project: Project, *, lock: bool = False) -> Checked:
-    """Parse a specification, and find everything that it names; see :func:`submit`.
+def check(
+    session: Session,
+    fields: Mapping[str, Any],
+    project: Project,
+    *,
+    settings: Settings,
+    now: datetime,
+    lock: bool = False,
+) -> Checked:
+    """Parse a specification, find what it names, and choose what it leaves open; see :func:`submit`.
 
     Args:
         session: The transaction.
         fields: The specification, not yet parsed.
         project: Where the model is looked for.
-        lock: The model is not removed before the transaction ends.
+        settings: Which workers count as online.
+        now: The server's time.
+        lock: The model is not removed, and no silo revoked, before the transaction ends.
     """
     spec = _parse(fields)
     model = _model(session, spec, project, lock=lock)
@@ -122,15 +143,18 @@ def check(session: Session, fields: Mapping[str, Any], project: Project, *, lock
         manifest.folder().cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
     except ModelError as error:
         raise InvalidCutError(error.message) from error
-    silos = tuple(_silo(session, part, spec, project.organization_id) for part in spec.silos)
-    named = f"{model.name}{_SEPARATOR}{manifest.digest()}"
-    return Checked(spec.model_copy(update={"model": named}), model, silos)
+    silos = tuple(_silo(session, part, spec, project.organization_id, lock=lock) for part in spec.silos)
+    named = spec.model_copy(update={"model": f"{model.name}{_SEPARATOR}{manifest.digest()}"})
+    if named.schedule != AUTO:
+        return Checked(named, model, silos)
+    choice = choose(session, settings, named, manifest, silos, now=now)
+    return Checked(choice.spec, model, silos, asked_schedule=AUTO, schedule_reason=choice.reason)
 
 
 def _parse(fields: Mapping[str, Any]) -> JobSpec:
     try:
         spec = JobSpec.parse(json.dumps(fields))
-        spec.refuse_unserved()
+        (with_schedule(spec, DEFAULT_SCHEDULE) or spec if spec.schedule == AUTO else spec).refuse_unserved()
     except UnservedError as error:
         raise UnservedSpecError(error.message) from error
     except SpecError as error:
@@ -152,9 +176,10 @@ def _model(session: Session, spec: JobSpec, project: Project, *, lock: bool) -> 
     return model
 
 
-def _silo(session: Session, part: SiloSpec, spec: JobSpec, organization_id: uuid.UUID) -> Silo:
+def _silo(session: Session, part: SiloSpec, spec: JobSpec, organization_id: uuid.UUID, *, lock: bool) -> Silo:
     query = select(Silo).where(Silo.name == part.name, Silo.organization_id == organization_id)
-    silo = session.scalars(query).one_or_none()
+    # Who revokes a silo locks it, then the federation; in the other order two could wait for each other.
+    silo = session.scalars(query.with_for_update(read=True, key_share=True) if lock else query).one_or_none()
     if silo is None or silo.status is not PartyStatus.ENROLLED:
         raise SpecRefusedError(f"silos: your organisation has no enrolled silo {part.name!r}")
     found = announced(session, silo.id, part.dataset)
@@ -180,6 +205,10 @@ def _add(session: Session, checked: Checked, project: Project, asked: Submission
         spec_bytes=spec_bytes,
         spec_digest=checked.spec.digest(),
         spec_signature=sign_spec(spec_bytes, signer=signer).to_bytes(),
+        schedule_asked=checked.asked_schedule,
+        schedule_reason=None
+        if checked.schedule_reason is None
+        else storable(checked.schedule_reason, MAX_TEXT),
         state=JobState.SUBMITTED,
         desired=Desired.RUN,
         reason_code="submitted",
@@ -195,7 +224,9 @@ def _add(session: Session, checked: Checked, project: Project, asked: Submission
     )
     session.add(job)
     session.flush()
-    details = {"name": job.name, "silos": [silo.name for silo in checked.spec.silos]}
+    details: dict[str, Any] = {"name": job.name, "silos": [silo.name for silo in checked.spec.silos]}
+    if checked.schedule_reason is not None:
+        details |= {"schedule": checked.spec.schedule, "schedule_reason": job.schedule_reason}
     _log.info("job_submitted", job=str(job.id), name=job.name, correlation_id=job.correlation_id)
     emit(session, project.id, EventKind.JOB_SUBMITTED, body=details, now=now, job_id=job.id)
     record(
@@ -239,3 +270,17 @@ def model_name(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a specification's fields with the model by its name alone, for another job on it."""
     name = str(fields["model"]).partition(_SEPARATOR)[0]
     return {**fields, "model": name}
+
+
+def as_asked(fields: Mapping[str, Any], schedule_asked: str | None) -> dict[str, Any]:
+    """Return a specification's fields for another job on it: the model by its name alone, and what was asked.
+
+    Args:
+        fields: Of the signed specification.
+        schedule_asked: Where its schedule was chosen, what was asked for; it is chosen anew.
+    """
+    named = model_name(fields)
+    if schedule_asked is None:
+        return named
+    chosen = {name: value for name, value in named.items() if name != "replicas"}
+    return {**chosen, "schedule": schedule_asked}

@@ -1,6 +1,8 @@
 """A job's rows as the API shows them."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -12,6 +14,7 @@ from backend.jobs.schemas import (
     JobLeaseAnswer,
     JobSiloAnswer,
     ReasonAnswer,
+    ScheduleAnswer,
 )
 
 
@@ -34,15 +37,26 @@ def show(job: Job) -> JobAnswer:
 
 def show_detail(session: Session, job: Job) -> JobDetailAnswer:
     """Return a job, whole."""
+    spec = json.loads(job.spec_bytes)
     return JobDetailAnswer(
         **show(job).model_dump(),
-        spec=json.loads(job.spec_bytes),
+        spec=spec,
         spec_digest=job.spec_digest.hex(),
+        schedule=_schedule(job, spec),
         silos=[_show_silo(part, silo) for part, silo in silos_of(session, job.id)],
         rounds_committed=last_committed(session, job.id),
         lease=_lease(session, job),
         metrics_kept=job.metrics_kept,
         logs_kept=job.logs_kept,
+    )
+
+
+def _schedule(job: Job, spec: Mapping[str, Any]) -> ScheduleAnswer:
+    return ScheduleAnswer(
+        asked=job.schedule_asked or spec["schedule"],
+        chosen=spec["schedule"],
+        replicas=spec.get("replicas", 1),  # written only where it is another number
+        reason=job.schedule_reason,
     )
 
 

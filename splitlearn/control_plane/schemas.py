@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from splitlearn.planning import MAX_DEVICES
+from splitlearn.planning import MAX_DEVICES, Rate, Speed
 from splitlearn.spec import MAX_SILOS, Name
 
 MAX_ANNOUNCED_DATASETS = 1000
@@ -190,6 +190,47 @@ class DeviceBody(Body):
     free_memory_bytes: int = Field(ge=0)
 
 
+class RateBody(Body):
+    """See ``splitlearn.planning.Rate``."""
+
+    width: int = Field(ge=1, lt=1 << 24)
+    flops_per_second: float = Field(gt=0)
+
+
+class SpeedBody(Body):
+    """How fast a party computes; see ``splitlearn.planning.Speed``."""
+
+    layer_seconds: float = Field(gt=0)
+    rates: tuple[RateBody, ...] = Field(min_length=1, max_length=8)
+    logits_per_second: float = Field(gt=0)
+    updates_per_second: float = Field(gt=0)
+    tensor_seconds: float = Field(ge=0)
+
+    @classmethod
+    def of(cls, speed: Speed) -> "SpeedBody":
+        """Return what is told of a speed."""
+        return cls(
+            layer_seconds=speed.layer_seconds,
+            rates=tuple(
+                RateBody(width=rate.width, flops_per_second=rate.flops_per_second) for rate in speed.rates
+            ),
+            logits_per_second=speed.logits_per_second,
+            updates_per_second=speed.updates_per_second,
+            tensor_seconds=speed.tensor_seconds,
+        )
+
+    def speed(self) -> Speed:
+        """Return it as planning has it."""
+        rates = sorted(self.rates, key=lambda rate: rate.width)
+        return Speed(
+            layer_seconds=self.layer_seconds,
+            rates=tuple(Rate(rate.width, rate.flops_per_second) for rate in rates),
+            logits_per_second=self.logits_per_second,
+            updates_per_second=self.updates_per_second,
+            tensor_seconds=self.tensor_seconds,
+        )
+
+
 class CapabilitiesBody(Body):
     """``PUT /worker/capabilities``: at log-in and whenever it has changed much.
 
@@ -200,6 +241,7 @@ class CapabilitiesBody(Body):
         families: Families of models that it can cut; none from a worker that does not tell.
         models: Digests of the models whose layers it has at hand, the last used first.
         trunk_tokens_per_second: Measured forward and backward on a small trunk; None before that.
+        speed: What that follows from, in parts; None before it is measured.
     """
 
     version: str = Field(max_length=32)
@@ -209,6 +251,7 @@ class CapabilitiesBody(Body):
     families: tuple[Annotated[str, Field(max_length=64)], ...] = Field(default=(), max_length=256)
     models: tuple[Sha256, ...] = Field(default=(), max_length=MAX_MODELS)
     trunk_tokens_per_second: float | None = Field(default=None, gt=0)
+    speed: SpeedBody | None = None
 
 
 class Checkpoint(Body):

@@ -22,6 +22,11 @@ _ATTENTION_PRODUCTS = 2  # queries by keys, weights by values: each heads x head
 _MATRIX_AXES = 2
 _EXPERTS = ".experts."
 _SGD_SHARE = 0.4  # of what AdamW moves: no moments
+_IN_PLACE = 1.25
+"""A step's layers take so many times as long as those of the probe, which find all they need in the cache: by
+``python -m bench.planner``."""
+_SEGMENT_CALLS = 1
+"""Calling a segment, which makes masks and positions and takes what is padded out, costs as a layer does."""
 _UNDO_SHARE = 0.75  # on top: parameters and both moments are copied before every step
 
 
@@ -42,6 +47,7 @@ class Speed:
         rates: By growing width; at least one.
         logits_per_second: Logits through the loss, forward and backward.
         updates_per_second: Parameters whose gradients are measured and clipped, and that AdamW then moves.
+        tensor_seconds: The same for a parameter tensor with next to nothing in it.
         message_seconds: What a message costs besides its bytes: made, sealed, handed from thread to thread.
     """
 
@@ -49,7 +55,8 @@ class Speed:
     rates: tuple[Rate, ...]
     logits_per_second: float
     updates_per_second: float
-    message_seconds: float = 0.0005
+    tensor_seconds: float = 0.0
+    message_seconds: float = 0.001
 
     def flops_per_second(self, width: int) -> float:
         """Return the rate of layers of this width: between two that were measured on a line of logarithms."""
@@ -70,6 +77,7 @@ class Speed:
             rates=tuple(Rate(rate.width, rate.flops_per_second * factor) for rate in self.rates),
             logits_per_second=self.logits_per_second * factor,
             updates_per_second=self.updates_per_second * factor,
+            tensor_seconds=self.tensor_seconds / factor,
             message_seconds=self.message_seconds,
         )
 
@@ -79,6 +87,7 @@ NOMINAL_SPEED = Speed(
     rates=(Rate(64, 20e9), Rate(256, 50e9), Rate(512, 60e9)),
     logits_per_second=80e6,
     updates_per_second=300e6,
+    tensor_seconds=0.00005,
 )
 """One core of a server of 2026, in fp32: taken where nothing is known, and said so."""
 
@@ -89,10 +98,11 @@ class Work:
 
     Attributes:
         width: Of the model, which decides the rate.
-        layer_calls: Layers that are called forward and backward; a half where forward alone.
+        layer_calls: Layers that are called forward and backward, a half where forward alone; and the segment.
         flops: Operations in matrix products.
         logits: That pass the loss.
         updates: Parameters that AdamW moves, or what costs as much.
+        tensors: That these parameters lie in.
     """
 
     width: int
@@ -100,14 +110,16 @@ class Work:
     flops: float = 0.0
     logits: float = 0.0
     updates: float = 0.0
+    tensors: float = 0.0
 
     def seconds(self, speed: Speed) -> float:
         """Return how long it takes at a speed."""
         return (
             self.layer_calls * speed.layer_seconds
-            + self.flops / speed.flops_per_second(self.width)
+            + _IN_PLACE * self.flops / speed.flops_per_second(self.width)
             + self.logits / speed.logits_per_second
             + self.updates / speed.updates_per_second
+            + self.tensors * speed.tensor_seconds
         )
 
 
@@ -131,7 +143,7 @@ def batch_work(folder: ModelFolder, cut: Cut, role: Role, training: Training) ->
     head = _head(folder, training) if role is Role.TOP else 0
     return Work(
         width=folder.hidden_size,
-        layer_calls=calls * num_layers,
+        layer_calls=calls * (num_layers + _SEGMENT_CALLS),
         flops=_PER_PRODUCT * (products + scores + head) * cells,
         logits=_vocabulary(folder) * cells if role is Role.TOP else 0,
     )
@@ -148,10 +160,13 @@ def update_work(folder: ModelFolder, cut: Cut, role: Role, training: Training, *
         undoable: Whether the party keeps a copy to go back to, as silos do that are not alone.
     """
     trained = float(_trained(folder, cut, role, training))
+    tensors = len(tensors_by_role(folder, cut)[role]) if trained else 0
+    copies = _UNDO_SHARE if undoable and role is not Role.TRUNK else 0.0
     share = _SGD_SHARE if isinstance(training.optimizer, SGDSpec) else 1.0
     return Work(
         width=folder.hidden_size,
-        updates=trained * (share + (_UNDO_SHARE if undoable and role is not Role.TRUNK else 0.0)),
+        updates=trained * (share + copies),
+        tensors=tensors * (1 + copies),
     )
 
 

@@ -45,6 +45,7 @@ from splitlearn.partition import (
     segment_state,
 )
 from splitlearn.protocol import SiloProtocol
+from splitlearn.simulation.choosing import AUTO, choose_here, refuse_unserved_here
 from splitlearn.simulation.record import RunRecord, WireBytes
 from splitlearn.simulation.results import SiloResult, SimulationResult, Status
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
@@ -140,6 +141,9 @@ def _refuse_other_names(present: Sequence[str], data: Sequence[SiloData]) -> Non
 class Federation:
     """One simulated job that can be cancelled, and asked what is known so far; see :func:`simulate`.
 
+    Attributes:
+        choice: What schedule was chosen and why, where the specification left it open; None elsewhere.
+
     Raises:
         UnservedError: The specification asks for what is not served yet.
         ModelError: The model or the cut is wrong.
@@ -157,11 +161,12 @@ class Federation:
         lost: Collection[str] = (),
         make_lines: Callable[[Sequence[str]], Lines] = Lines,
     ) -> None:
-        spec.refuse_unserved(on_platform=False)
+        refuse_unserved_here(spec)
         self._present = tuple(silo.name for silo in spec.silos if silo.name not in lost)
         _refuse_other_names(self._present, data)
-        self._spec = spec
         self._folder = ModelFolder.open(model_folder)
+        self.choice = choose_here(spec, self._folder) if spec.schedule == AUTO else None
+        spec = self._spec = spec if self.choice is None else self.choice.spec
         cut = spec.silos[0].cut
         self._cut = self._folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
         self._data = data

@@ -5,6 +5,7 @@ and OpenMP's pool with it: while a process has more such threads than cores, GCC
 wait awake, and every parallel loop of a trunk would begin with waking one, a thousand times a second.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -29,8 +30,11 @@ _INNER_PER_HIDDEN = 3
 _PASSES = 3  # forward, the gradient of the input, that of the weights
 _PER_PRODUCT = 2
 _VOCABULARY = 2048
-_PARAMETERS = (8, 1 << 17)  # tensors, and numbers of each
+_PARAMETERS = (8, 1 << 19)  # tensors, and numbers of each: more than a cache holds
+_TINY_PARAMETERS = (32, 8)
 _WARM_UPS, _REPEATS = 1, 3
+_SHORTEST_SECONDS = 0.1
+"""What takes less is repeated until it takes so long in all: single calls of a millisecond scatter."""
 
 
 def measure_speed(device: torch.device, *, widths: Sequence[int] = _WIDTHS) -> Speed:
@@ -55,7 +59,8 @@ def _measure(device: torch.device, widths: Sequence[int]) -> Speed:
             layer_seconds=layer_seconds,
             rates=rates,
             logits_per_second=_logits_per_second(device),
-            updates_per_second=_updates_per_second(device),
+            updates_per_second=math.prod(_PARAMETERS) / _update_seconds(device, *_PARAMETERS),
+            tensor_seconds=_update_seconds(device, *_TINY_PARAMETERS) / _TINY_PARAMETERS[0],
         )
 
 
@@ -103,8 +108,8 @@ def _logits_per_second(device: torch.device) -> float:
     return rows * _VOCABULARY / _seconds(step, device)
 
 
-def _updates_per_second(device: torch.device) -> float:
-    number, size = _PARAMETERS
+def _update_seconds(device: torch.device, number: int, size: int) -> float:
+    """Return how long norms, clipping and AdamW take with so many tensors of so many numbers."""
     parameters = [nn.Parameter(torch.zeros(size, device=device)) for _ in range(number)]
     optimizer = build_optimizer(parameters, AdamWSpec())
 
@@ -115,13 +120,16 @@ def _updates_per_second(device: torch.device) -> float:
         scale_gradients(parameters, 0.5)
         optimizer.step()
 
-    return number * size / _seconds(step, device)
+    return _seconds(step, device)
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:
     for _ in range(_WARM_UPS):
         step()
-    return statistics.median(_timed(step, device) for _ in range(_REPEATS))
+    taken: list[float] = []
+    while len(taken) < _REPEATS or sum(taken) < _SHORTEST_SECONDS:
+        taken.append(_timed(step, device))
+    return statistics.median(taken)
 
 
 def _timed(step: Callable[[], None], device: torch.device) -> float:

@@ -81,6 +81,8 @@ class Job(Base):
         last_metric_number: Number of the newest metric; raised under this row's lock.
         last_log_number: Likewise of the newest log line.
         correlation_id: Id of the request that submitted it; empty for jobs of before.
+        schedule_asked: What was asked for, where the schedule was chosen; None elsewhere.
+        schedule_reason: Why it became what the specification says.
         metrics_kept, logs_kept: How much of its numbers and log lines retention has left; see ``Kept``.
     """
 
@@ -102,6 +104,8 @@ class Job(Base):
     spec_bytes: Mapped[bytes]
     spec_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     spec_signature: Mapped[bytes] = mapped_column(LargeBinary(255))
+    schedule_asked: Mapped[Word | None]
+    schedule_reason: Mapped[Text | None]
     state: Mapped[JobState] = mapped_column(one_of(JobState))
     desired: Mapped[Desired] = mapped_column(one_of(Desired))
     reason_code: Mapped[Word] = mapped_column(default="submitted", server_default="submitted")

@@ -1,37 +1,22 @@
-import subprocess
-import sys
+import pytest
 
-import torch
-
-from worker.speed import measure_trunk_tokens_per_second
-
-_COUNT_THREADS = """
-import time
-import psutil, torch
-from worker.speed import measure_trunk_tokens_per_second
-
-torch.set_num_threads(3)
-process = psutil.Process()
-before = process.num_threads()
-measure_trunk_tokens_per_second(torch.device("cpu"))
-deadline = time.monotonic() + 20  # a thread that was let go takes a moment to end
-while process.num_threads() > before and time.monotonic() < deadline:
-    time.sleep(0.01)
-print(process.num_threads() - before)
-"""
+from splitlearn.planning import Rate, Speed
+from worker.speed import trunk_tokens_per_second
 
 
-def test_measuring_leaves_no_thread_behind() -> None:
-    """With another thread's OpenMP pool about, GCC's runtime lets no thread wait awake."""
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", _COUNT_THREADS], capture_output=True, text=True, check=True
+def speed(*, layer_seconds: float, flops_per_second: float) -> Speed:
+    return Speed(layer_seconds, (Rate(256, flops_per_second),), 1.0, 1.0)
+
+
+def test_twice_as_fast_is_twice_the_number() -> None:
+    slow, fast = (speed(layer_seconds=0.002 / factor, flops_per_second=1e9 * factor) for factor in (1, 2))
+    assert trunk_tokens_per_second(fast) == pytest.approx(2 * trunk_tokens_per_second(slow))
+
+
+def test_calls_count_beside_products() -> None:
+    """Two layers of 12 x 256 x 256 weights, six operations for each and token: 9.4 million for a token."""
+    found = trunk_tokens_per_second(speed(layer_seconds=1e-9, flops_per_second=6 * 2 * 12 * 256 * 256))
+    assert found == pytest.approx(1.0)
+    assert trunk_tokens_per_second(speed(layer_seconds=64, flops_per_second=1e15)) == pytest.approx(
+        2, rel=0.01
     )
-    assert done.stdout.split() == ["0"]
-
-
-def test_measuring_draws_nothing_from_the_global_generator() -> None:
-    torch.manual_seed(7)
-    expected = torch.rand(4)
-    torch.manual_seed(7)
-    measure_trunk_tokens_per_second(torch.device("cpu"))
-    assert torch.equal(torch.rand(4), expected)

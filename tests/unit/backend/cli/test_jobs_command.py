@@ -48,7 +48,7 @@ class TestRefusals:
         for changes, sentence, exit_code in (
             ({"silos": [{"name": "north", "dataset": "secrets"}]}, "no data set 'secrets'", 12),
             ({"ronuds": 1}, "ronuds", 2),
-            ({"schedule": "auto"}, "not served yet", 2),
+            ({"release": "project"}, "not served yet", 2),
         ):
             path.write_text(json.dumps(federation.spec(**changes)))
             ended = admin("jobs", "submit", str(path))
