@@ -25,10 +25,18 @@ def find_federation(session: Session) -> Federation | None:
     return session.get(Federation, _ONLY)
 
 
-def federation_of(session: Session, *, lock: bool = False) -> Federation:
-    """Return the one row, which the first start made."""
+def federation_of(session: Session, *, lock: bool = False, hold: bool = False) -> Federation:
+    """Return the one row, which the first start made.
+
+    Args:
+        session: The transaction.
+        lock: Nobody else locks or holds it before the transaction ends.
+        hold: Nobody locks it before the transaction ends; others may hold it too.
+    """
     query = select(Federation).where(Federation.id == _ONLY)
-    return session.scalars(query.with_for_update() if lock else query).one()
+    if lock or hold:
+        query = query.with_for_update(read=not lock).execution_options(populate_existing=True)
+    return session.scalars(query).one()
 
 
 def pin_root(session: Session, authority: Authority, *, now: datetime) -> None:

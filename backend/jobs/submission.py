@@ -243,7 +243,8 @@ def _add(session: Session, checked: Checked, project: Project, asked: Submission
 
 def _signer(session: Session, *, now: datetime) -> Identity:
     try:
-        signer = spec_signer(federation_of(session), now=now)
+        # Held: a key that is replaced before this is committed would leave a job that no silo believes.
+        signer = spec_signer(federation_of(session, hold=True), now=now)
     except IdentityError as error:
         raise NoSpecSignerError(
             f"this server may not sign specifications any more: {error.message}"

@@ -1,14 +1,18 @@
 """New keys for silos, workers and the spec-signer; what is revoked and waits for the root; what ends soon."""
 
 import base64
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from backend.audit.service import SERVER
 from backend.db.models import PartyKind
 from backend.federation.service import federation_of, trust_of
+from backend.federation.signer_rotation import rotate_signer
+from backend.jobs.signing import sign_jobs_anew
 from backend.parties.expiry import warn_of_ends
 from backend.parties.repository import find_party
 from backend.parties.standing import is_out
@@ -261,6 +265,21 @@ class TestSpecSigner:
         verify_spec(spec, signature, trust=trust, now=world.clock())
         federation.submit(name="another")
         assert world.audit()[1]["action"] == "rotate_signer"
+
+    def test_a_job_submitted_while_the_key_is_replaced_is_believed(self, federation: Federation) -> None:
+        world = federation.world
+        with ThreadPoolExecutor(1) as thread:
+            with world.server.database.write() as session:
+                rotate_signer(session, world.server.authority, days=9, actor=SERVER, now=world.clock())
+                submitting = thread.submit(federation.submit, name="late")
+                wait([submitting], timeout=0.3)  # enough to sign it by the old key, if nothing held it
+                assert not submitting.done()
+                sign_jobs_anew(session, now=world.clock())
+            job_id = submitting.result(timeout=30)
+        spec, signature = self.shown(federation, job_id)
+        with world.server.database.read() as session:
+            trust = trust_of(federation_of(session))
+        verify_spec(spec, signature, trust=trust, now=world.clock())
 
     def shown(self, federation: Federation, job_id: str) -> tuple[bytes, SpecSignature]:
         jobs = federation.parties["north"].ok("GET", "/silo/jobs")["jobs"]
