@@ -21,6 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from splitlearn.processes.bound import end_with_parent
+
 REQUEST, RESULT, LOG, ENDED = ".request.json", ".result.json", ".log", ".ended"
 _LOOK_SECONDS = 0.05
 
@@ -61,6 +63,7 @@ def _become_the_run(asked: Path, answered: Path, log: Path, run: RunFile) -> NoR
     """Run in the forked process, whatever happens; it must never return into the lane's loop."""
     code = 1
     try:
+        end_with_parent(signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

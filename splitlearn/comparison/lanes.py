@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -148,6 +149,8 @@ class Lane:
         elif not is_running:
             (self._folder / f"{run.name}{REQUEST}").unlink(missing_ok=True)
             run.exit_code = self._child.exit_code or 1
+            with run.log_path.open("ab") as log, self._child.log_path.open("rb") as own:
+                shutil.copyfileobj(own, log)
         else:
             return None
         self._run = None

@@ -142,6 +142,16 @@ class TestRunner:
         assert failure.message.endswith("serial.seed-3.log")
         assert failure.exit_code == 13
 
+    def test_names_why_a_lane_died_and_starts_it_again(self, stage: Stage) -> None:
+        once = "(here / 'serial.py').write_text(''); "
+        stage.tell(
+            "serial", once + "print('out of luck', flush=True); os.kill(os.getppid(), 9); time.sleep(600)"
+        )
+        outcome = stage.run()
+        (failure,) = outcome.failures
+        assert failure.message.startswith("its process was ended by SIGKILL: out of luck")
+        assert [result.mode for result in outcome.results] == ["centralised", "client-batching"]
+
     def test_does_not_take_half_a_result(self, stage: Stage) -> None:
         stage.tell("serial", 'answered.write_text("{}"); os._exit(0)')
         (failure,) = stage.run().failures
