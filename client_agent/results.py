@@ -26,7 +26,10 @@ def export_whole(prepared: Prepared, folder: JobFolder, *, trunk: Path, base_nam
         StorageError: A checkpoint is missing, or the disk is full.
         PartsError: The trunk's tensors are not this model's.
     """
-    state = SiloCheckpoints(prepared, folder.checkpoints).load(prepared.spec.rounds)
+    checkpoints, evaluation = SiloCheckpoints(prepared, folder.checkpoints), prepared.spec.evaluation
+    # Where the evaluations may end a job early, its last round is the last one that was saved.
+    last_round = checkpoints.last_round() if evaluation.patience_evaluations else prepared.spec.rounds
+    state = checkpoints.load(last_round)
     try:
         trunk_state = load_file(trunk)
     except (OSError, SafetensorError) as error:

@@ -119,9 +119,11 @@ def load_blocks(prepared: Prepared, device: str) -> SiloBlocks:
 
 
 def trained_parts(prepared: Prepared, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
-    """Return bottom's and top's trained tensors out of a checkpoint's state."""
+    """Return bottom's and top's trained tensors out of the last checkpoint: the best round's, if asked."""
     blocks = load_blocks(prepared, "cpu")
-    _trainer(prepared, blocks).load_state(dict(state))
+    trainer = _trainer(prepared, blocks)
+    trainer.load_state(dict(state))
+    trainer.restore_best()
     return segment_state(blocks.bottom), segment_state(blocks.top)
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from splitlearn.errors import SpecError, UnservedError
+from splitlearn.evaluation_spec import EvaluationSpec
 from splitlearn.frozen import Frozen
 from splitlearn.task_spec import CausalLmTask, ChatSpec, ChoiceTask, SftTask, SummariseTask, TaskSpec
 
@@ -125,22 +126,6 @@ class LearningRateSpec(Frozen):
     warmup_steps: int = Field(default=0, ge=0, le=10_000_000)
     decay: Literal["constant", "linear", "cosine"] = "constant"
     floor: float = Field(default=0.0, ge=0, le=1)
-
-
-class EvaluationSpec(Frozen):
-    """Evaluation on each silo's held-out rows, split, with the silo's own blocks.
-
-    Attributes:
-        every_rounds: Evaluate after each n-th round besides the end; 0 for the end only.
-        holdout: Share of a silo's rows that are held out, by a seeded hash.
-        batch_size: Rows per evaluation batch.
-        max_rows: At most this many held-out rows of each silo are evaluated.
-    """
-
-    every_rounds: int = Field(default=0, ge=0, le=100_000)
-    holdout: float = Field(default=0.1, gt=0, le=0.5)
-    batch_size: int = Field(default=8, ge=1, le=4096)
-    max_rows: int = Field(default=256, ge=1, le=1_000_000)
 
 
 class AveragingSpec(Frozen):
@@ -359,6 +344,12 @@ class JobSpec(Frozen):
             [silo.cut.model_dump() for silo in self.silos],
             len({silo.cut for silo in self.silos}) == 1,
             "give every silo the same cut: one trunk holds the same layers for all",
+        )
+        yield (
+            "evaluation with schedule",
+            (self.schedule, self.evaluation.keep_best, self.evaluation.patience_evaluations),
+            not self.evaluation.watches or self.schedule in {"serial", "client-batching"},
+            "leave keep_best and patience_evaluations out, or use 'serial' or 'client-batching'",
         )
         metrics = self.task.metrics if isinstance(self.task, SummariseTask) else ()
         yield (

@@ -87,12 +87,14 @@ class Hosted:
     Attributes:
         order: What ended it early; GO_ON when the last round is done.
         last_round: The last round that is committed.
-        trunk: As the last round left it; None where the attempt ended before it was loaded.
+        trunk: As the result is; None where the attempt ended before it was loaded.
+        result_round: The round that it is of, once the last one is done; 0 before.
     """
 
     order: Order
     last_round: int
     trunk: TrunkSegment | None
+    result_round: int = 0
 
 
 class Attempt:
@@ -120,7 +122,7 @@ class Attempt:
         self._on_reached = on_reached
         self._last_round = 0 if lease.checkpoint is None else lease.checkpoint.round
         self._trunk: TrunkSegment | None = None
-        self._is_trained = False
+        self._is_trained, self._result_round = False, 0
         self._demand: Demand | None = None
         self._num_rounds = 0
 
@@ -136,7 +138,7 @@ class Attempt:
             await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 self._raise_failure(work)
-                return Hosted(self._end(), self._last_round, self._trunk)
+                return Hosted(self._end(), self._last_round, self._trunk, self._result_round)
             return Hosted(order.result(), self._last_round, None)
         except (RuntimeError, MemoryError) as error:
             if self._demand is None or not is_out_of_memory(error):
@@ -161,11 +163,7 @@ class Attempt:
         raise error
 
     def _end(self) -> Order:
-        return Order.GO_ON if self._is_complete else self._orders.order
-
-    @property
-    def _is_complete(self) -> bool:
-        return self._demand is not None and self._last_round == self._demand.spec.rounds
+        return Order.GO_ON if self._is_trained else self._orders.order
 
     async def _host(self) -> None:
         spec = self._verified_spec()
@@ -193,7 +191,8 @@ class Attempt:
                 await party.run()
             finally:
                 self._last_round = max(self._last_round, party.last_round)
-                self._trunk, self._is_trained = trunk, party.last_round == spec.rounds
+                self._trunk, self._result_round = trunk, party.rounds.result_round
+                self._is_trained = party.rounds.is_over and party.last_round == party.rounds.last_round
 
     def _verified_spec(self) -> JobSpec:
         raw = base64.b64decode(self._lease.spec)

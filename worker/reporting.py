@@ -64,7 +64,7 @@ class RoundReporter:
                 self._turns.append(progress)
                 self._on_reached(progress.round, sum(turn.num_steps for turn in self._turns))
             case RoundFinished():
-                self._finish(progress.round)
+                self._finish(progress)
 
     def _step(self, done: TrunkStepped) -> None:
         self._watch.stepped(done)
@@ -82,8 +82,10 @@ class RoundReporter:
             self._sent_at = now
             self._send_points([])
 
-    def _finish(self, round_number: int) -> None:
-        values = self._values()
+    def _finish(self, done: RoundFinished) -> None:
+        round_number, values = done.round, self._values()
+        if done.best_round:
+            values["best_round"] = done.best_round
         num_bytes = self._count_bytes()
         self._watch.round_done(
             wire_bytes=num_bytes - self._num_bytes, peak_memory_bytes=values["peak_memory_bytes"]

@@ -163,7 +163,7 @@ class TrunkHost:
         result = await publish_result(self._station.home, hosted.trunk, folder)
         reason = Reason(
             who=self._name,
-            what=f"the trunk is trained: {hosted.last_round} rounds",
+            what=_trained(hosted),
             where="worker",
             next="every silo exports its result",
         )
@@ -228,6 +228,13 @@ def failed_body(lease: LeaseAnswer, error: TrunklineError, *, who: str, where: s
     return ReleaseBody.model_validate(
         {"epoch": lease.epoch, "outcome": outcome, "code": error.code, "reason": facts, "away": away}
     )
+
+
+def _trained(hosted: Hosted) -> str:
+    what = f"the trunk is trained: {hosted.last_round} rounds"
+    if hosted.result_round not in {0, hosted.last_round}:
+        what += f", and the result is that of round {hosted.result_round}, the best"
+    return what
 
 
 def _bug(error: Exception) -> TrainingError:

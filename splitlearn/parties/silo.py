@@ -145,9 +145,11 @@ class SiloParty:
                 case SumStart():
                     await self._average(message)
                 case RoundEnd():
-                    await self._save(message.round)
+                    await self._save(message)
                 case JobEnd():
-                    await self._go_to_round(self.spec.rounds + 1)  # where it was resumed with nothing to do
+                    last_round = message.last_round or self.spec.rounds
+                    await self._go_to_round(last_round + 1)  # where it was resumed with nothing to do
+                    await self.compute(self.trainer.restore_best)
                     await self.exchange.send(Goodbye(reason=GoodbyeReason.FINISHED))
                     await self.exchange.flushed()
                     return
@@ -210,11 +212,22 @@ class SiloParty:
         await self.compute(self.trainer.load_state, tensors)
         self._state_round, self._steps_in_round = round_number - 1, 0
 
-    async def _save(self, round_number: int) -> None:
+    async def _save(self, message: RoundEnd) -> None:
+        round_number = message.round
+        if message.is_best:
+            await self.compute(self._keep_best, round_number)
         if self.checkpoints is not None:
             await self.compute(self.checkpoints.save, self.trainer.state(), round_number=round_number)
         self._state_round, self._steps_in_round = round_number, 0
         await self._send(RoundSaved(round=round_number))
+
+    def _keep_best(self, round_number: int) -> None:
+        if not self.spec.evaluation.keep_best:
+            raise ProtocolError(
+                f"the trunk calls round {round_number} the best; the specification does not ask for it "
+                "(keep_best)"
+            )
+        self.trainer.keep_best(round_number)
 
     async def _average(self, start: SumStart) -> None:
         here = (self._state_round + 1, self._steps_in_round)

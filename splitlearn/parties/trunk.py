@@ -27,7 +27,9 @@ from splitlearn.parties.progress import (
 from splitlearn.parties.replicas import Peers
 from splitlearn.parties.round_table import RoundTable, unexpected
 from splitlearn.parties.trunk_step import TrunkStep
+from splitlearn.parties.watched_rounds import WatchedRounds
 from splitlearn.spec import JobSpec
+from splitlearn.tasks import LossSum
 from splitlearn.training import CheckpointStore, TrunkPart, TrunkTrainer
 from splitlearn.wire import (
     Activations,
@@ -72,6 +74,7 @@ class TrunkParty:
             replica contributes to the average of all, from which each goes on.
         is_asked_to_stop: Looked at after every round; True ends the party there, all silos told.
         last_round: The last round that every party has a checkpoint of, and that is published.
+        rounds: Which rounds were trained, and which of them the result is of.
     """
 
     spec: JobSpec
@@ -85,10 +88,12 @@ class TrunkParty:
     peers: Peers | None = None
     is_asked_to_stop: Callable[[], bool] = lambda: False
     last_round: int = field(default=0, init=False)
+    rounds: WatchedRounds = field(init=False)
     _table: RoundTable = field(init=False)
     _publishing: asyncio.Task[None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.rounds = WatchedRounds(self.spec)
         self._table = RoundTable(self.exchanges, patience_seconds=self.spec.patience_seconds)
 
     @property
@@ -121,7 +126,8 @@ class TrunkParty:
     async def _lead(self) -> None:
         self.last_round = await self._begin()
         await self._take_average(self.last_round)
-        for round_number in range(self.last_round + 1, self.spec.rounds + 1):
+        while not self.rounds.is_over:
+            round_number = self.rounds.last_round + 1
             if self.is_asked_to_stop():
                 await self._published()
                 await self._farewell(JobStatus.CANCELLED)
@@ -134,7 +140,9 @@ class TrunkParty:
             await self._commit(round_number)
             await self._take_average(round_number)
         await self._published()
-        await self._table.send_all(self._roster, JobEnd(status=JobStatus.COMPLETED))
+        await self.compute(self.trainer.restore_best)
+        end = JobEnd(status=JobStatus.COMPLETED, last_round=self.rounds.last_round)
+        await self._table.send_all(self._roster, end)
         # Every party has saved the last round: a goodbye that gets lost takes nothing away from that.
         with contextlib.suppress(LinkError, TrainingError):
             await self._table.collect(self._roster, Goodbye)
@@ -160,12 +168,17 @@ class TrunkParty:
         last_round = min([own, *(message.last_round for message in ready.values())])
         if last_round and self.checkpoints and self.peers is None:
             tensors = await asyncio.to_thread(self.checkpoints.load, last_round)
-            await self.compute(self.trainer.load_state, tensors)
+            rest = self.rounds.resume(tensors)
+            await self.compute(self.trainer.load_state, rest)
+        self.rounds.last_round = last_round
         return last_round
 
     async def _commit(self, round_number: int) -> None:
         await self._published()
-        await self._table.send_all(self._roster, RoundEnd(round=round_number))
+        is_best = self.rounds.is_best(round_number)
+        await self._table.send_all(self._roster, RoundEnd(round=round_number, is_best=is_best))
+        if is_best:
+            await self.compute(self.trainer.keep_best, round_number)
         folder: Path | None = None
         if self.checkpoints is not None:
             folder = await self.compute(self.checkpoints.save, self._to_be_kept(), round_number=round_number)
@@ -173,11 +186,14 @@ class TrunkParty:
         wrong = [name for name, message in saved.items() if message.round != round_number]
         if wrong:
             raise ProtocolError(f"silo {wrong[0]!r} saved another round than {round_number}")
+        self.rounds.last_round = round_number
         self._begin_publishing(round_number, folder)
-        self.on_progress(RoundFinished(round_number, self._replica))
+        self.on_progress(RoundFinished(round_number, self._replica, self.rounds.best_round))
 
     def _to_be_kept(self) -> Mapping[str, Tensor]:
-        return self.trainer.state() if self.peers is None else self.trainer.contribution()
+        if self.peers is not None:
+            return self.trainer.contribution()
+        return {**self.trainer.state(), **self.rounds.state()}
 
     async def _take_average(self, round_number: int) -> None:
         """Go on from the average of all replicas after a round, once they have committed it."""
@@ -318,17 +334,19 @@ class TrunkParty:
     async def _evaluate(self, round_number: int) -> None:
         start = TurnStart(phase=Phase.EVAL, round=round_number, first_step=0, num_steps=0)
         await self._table.send_all(self._roster, start)
-        unfinished = set(self._roster)
+        unfinished, losses = set(self._roster), list[LossSum]()
         while unfinished:
             name, message = await self._table.next(frozenset(unfinished))
             match message:
                 case Activations():
                     await self._serve_evaluation(name, message)
                 case TurnEnd():
+                    losses.append(LossSum(message.loss_sum, message.num_tokens))
                     await self._table.send(name, TurnResult(voided=False))
                     unfinished.discard(name)
                 case _:
                     raise unexpected(name, message)
+        self.rounds.evaluated(round_number, losses)
 
     async def _serve_evaluation(self, name: str, message: Activations) -> None:
         layout = to_layout(message, max_rows=self.spec.evaluation.batch_size, max_tokens=self.spec.max_tokens)

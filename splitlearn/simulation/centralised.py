@@ -47,6 +47,7 @@ from splitlearn.tasks import (
     row_scores,
     total_loss,
 )
+from splitlearn.training.best import BestBlocks, Standing
 from splitlearn.training.learning_rate import learning_rate
 from splitlearn.training.optimizer import build_optimizer, set_learning_rate
 from splitlearn.training.precision import computing_in, first_loss_scale
@@ -124,8 +125,8 @@ def train_centralised(
 ) -> CentralisedResult:
     """Train one uncut model on the pooled data of all silos, then evaluate it on each silo's held-out rows.
 
-    Takes ``rounds * steps_per_round`` steps whatever the schedule, so that it reads the same rows. Torch's
-    global generator is used, and put back.
+    Takes ``rounds * steps_per_round`` steps whatever the schedule, so that it reads the same rows, and keeps
+    the best round or ends early where the job does. Torch's global generator is used, and put back.
 
     Args:
         spec: The job.
@@ -153,7 +154,7 @@ def train_centralised(
             )
             for silo in data
         ]
-        steps = tuple(run.steps(plans, on_step))
+        steps = tuple(run.steps(plans, on_step, heldout=[silo.heldout for silo in data]))
         evaluations = tuple((silo.name, run.evaluate(silo.heldout)) for silo in evaluated or data)
     return CentralisedResult(steps, evaluations, run.state())
 
@@ -206,14 +207,36 @@ class _Run:
         self._key: StepKey | None = None
         self._seed_at_cuts(cut)
 
-    def steps(self, plans: Sequence[BatchPlan], on_step: Callable[[StepReport], None]) -> list[StepReport]:
+    def steps(
+        self,
+        plans: Sequence[BatchPlan],
+        on_step: Callable[[StepReport], None],
+        *,
+        heldout: Sequence[Sequence[Example]],
+    ) -> list[StepReport]:
         reports = []
+        best, standing, evaluation = BestBlocks(self._named), Standing(), self._spec.evaluation
         for step in range(self._total_steps):
             start = time.perf_counter()
             loss = self._step(step, self._union(plans, step))
             reports.append(StepReport(step, loss, time.perf_counter() - start))
             on_step(reports[-1])
+            round_number, is_within = divmod(step + 1, self._spec.steps_per_round)
+            if not evaluation.watches or is_within or not self._is_evaluated(round_number):
+                continue
+            found = total_loss(self.evaluate(examples).loss for examples in heldout)
+            standing = standing.after(round_number, found.mean, min_delta=evaluation.min_delta)
+            if standing.best_round == round_number:
+                best.keep(round_number)
+            if standing.ends_the_job(evaluation):
+                break
+        if evaluation.keep_best:
+            best.restore()
         return reports
+
+    def _is_evaluated(self, round_number: int) -> bool:
+        every = self._spec.evaluation.every_rounds
+        return round_number == self._spec.rounds or round_number % every == 0
 
     def evaluate(self, heldout: Sequence[Example]) -> EvaluationResult:
         plan = EvaluationPlan(
@@ -227,13 +250,13 @@ class _Run:
         self._key = None
         with torch.no_grad():
             batches = [plan.batch(index) for index in range(plan.num_batches)]
-            return plan.result(
-                [
-                    score
-                    for batch in batches
-                    for score in row_scores(self._forward(batch).logits, batch.labels_BT)
-                ]
-            )
+            scores = [
+                score
+                for batch in batches
+                for score in row_scores(self._forward(batch).logits, batch.labels_BT)
+            ]
+        self._model.train()
+        return plan.result(scores)
 
     def state(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self._named}

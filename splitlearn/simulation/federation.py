@@ -33,6 +33,7 @@ from splitlearn.parties import (
     OnProgress,
     SiloAveraging,
     SiloParty,
+    TrunkParty,
     ignore_progress,
 )
 from splitlearn.partition import (
@@ -183,6 +184,7 @@ class Federation:
         self._task: asyncio.Task[Any] | None = None
         self._is_cancelled = False
         self._is_resumed = False
+        self._leads: list[TrunkParty] = []
 
     def run(self, *, resume: bool = False) -> SimulationResult:
         """Run the job to its end; once. Blocks; see :func:`simulate`.
@@ -263,6 +265,7 @@ class Federation:
                 self._record,
             )
             leads = await side.runs(stack, trunks)
+            self._leads = side.parties
             await all_or_first_error([*leads, *runs])
             trunk_state = segment_state(trunks[0])  # replicas end with their average
             for silo in self._silos:
@@ -386,6 +389,7 @@ class Federation:
             seconds_per_step=statistics.median(per_step) if per_step else math.nan,
             num_steps=sum(turn.num_steps for turn in turns),
             peak_memory_bytes={"all": peak_memory_bytes()},
+            last_round=min((lead.rounds.last_round for lead in self._leads), default=0),
         )
 
     def _silo_result(self, data: SiloData) -> SiloResult:
@@ -401,7 +405,14 @@ class Federation:
             eval_wire_bytes=wire_bytes.evaluation,
             resent_messages=sum(resent),
             artifact=artifact if artifact in self._exported else None,
+            result_round=self._result_round,
         )
+
+    @property
+    def _result_round(self) -> int | None:
+        """The round that the results are of; all replicas' is the last one."""
+        rounds = [lead.rounds for lead in self._leads]
+        return rounds[0].result_round if rounds and all(each.is_over for each in rounds) else None
 
     def _artifact(self, silo: str) -> Path:
         return self._work_dir / "silos" / silo / "result"

@@ -99,6 +99,7 @@ def _facts(outcome: DemoOutcome, result: SimulationResult) -> list[tuple[str, st
         ("truncated", _truncated(result)),
         *_scores(outcome, result),
         *_withheld(result),
+        *_rounds(result),
         ("results", _places(outcome, result)),
     ]
 
@@ -160,6 +161,16 @@ def _withheld(result: SimulationResult) -> list[tuple[str, str]]:
         f"{silo.name}: fewer than {silo.withheld_below} rows" for silo in result.silos if silo.withheld_below
     ]
     return [("withheld", "; ".join(told))] if told else []
+
+
+def _rounds(result: SimulationResult) -> list[tuple[str, str]]:
+    """Return which rounds were trained, and which the result is of, where that is not all and the last."""
+    told, planned = [], result.spec.rounds
+    if result.result_round and result.last_round < planned:
+        told.append(f"{result.last_round} of {planned}: no evaluation improved the loss any more")
+    if result.result_round and result.result_round < result.last_round:
+        told.append(f"the results are those of round {result.result_round}, the best")
+    return [("rounds", "; ".join(told))] if told else []
 
 
 def _memory(result: SimulationResult) -> str:

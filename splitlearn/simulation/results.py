@@ -28,6 +28,7 @@ class SiloResult:
         eval_wire_bytes: Sealed bytes of its evaluations, both directions.
         resent_messages: Messages sent again after a lost connection.
         artifact: Folder of its result: a PEFT adapter, or a whole model.
+        result_round: The round that the result is of; None while nothing is decided: the last one.
     """
 
     name: str
@@ -38,6 +39,13 @@ class SiloResult:
     eval_wire_bytes: int
     resent_messages: int
     artifact: Path | None
+    result_round: int | None = None
+
+    @property
+    def final(self) -> Evaluated | None:
+        """The evaluation of the round that the result is of, or the last one there is."""
+        of_result = [found for found in self.evaluations if found.round == self.result_round]
+        return next(iter((*of_result[-1:], *self.evaluations[-1:])), None)
 
     @property
     def loss_first(self) -> float:
@@ -51,23 +59,23 @@ class SiloResult:
 
     @property
     def eval_loss(self) -> float:
-        """Mean loss over the silo's held-out label tokens at the job's end, with its own blocks."""
-        return self.evaluations[-1].loss if self.evaluations else math.nan
+        """Mean loss over the silo's held-out label tokens with its result."""
+        return self.final.loss if self.final else math.nan
 
     @property
     def accuracy(self) -> float | None:
         """Share of held-out rows answered rightly; None outside ``choice``."""
-        return self.evaluations[-1].accuracy if self.evaluations else None
+        return self.final.accuracy if self.final else None
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """What else there is to say of a choice, at the job's end."""
-        return self.evaluations[-1].scores if self.evaluations else ()
+        """What else there is to say of a choice, with its result."""
+        return self.final.scores if self.final else ()
 
     @property
     def withheld_below(self) -> int:
         """Fewer held-out rows than this silo tells of; 0 where it tells."""
-        return self.evaluations[-1].withheld_below if self.evaluations else 0
+        return self.final.withheld_below if self.final else 0
 
     @property
     def num_valid_tokens(self) -> int:
@@ -90,6 +98,7 @@ class SimulationResult:
         peak_memory_bytes: Largest resident memory by role: of any one ``agent``, of the ``worker`` and so on;
             ``all``, where all parties are one process.
         job_id: The job's id at the control plane; None without one.
+        last_round: The last round that was trained.
     """
 
     status: Status
@@ -100,14 +109,15 @@ class SimulationResult:
     num_steps: int
     peak_memory_bytes: Mapping[str, int]
     job_id: str | None = None
+    last_round: int = 0
 
     @property
     def eval_loss(self) -> float:
         """Token-weighted mean over the silos' held-out rows, each silo with its own blocks."""
         return weighted_mean(
-            (silo.evaluations[-1].loss, silo.evaluations[-1].num_tokens)
+            (silo.final.loss, silo.final.num_tokens)
             for silo in self.silos
-            if silo.evaluations and not silo.withheld_below
+            if silo.final and not silo.withheld_below
         )
 
     @property
@@ -130,6 +140,11 @@ class SimulationResult:
             name: weighted_mean((value, rows) for other, value, rows in told if other == name)
             for name in dict.fromkeys(name for name, _, _ in told)
         }
+
+    @property
+    def result_round(self) -> int | None:
+        """The round that the result is of."""
+        return next((silo.result_round for silo in self.silos), None)
 
     def num_evaluated(self, silo: SiloResult) -> int:
         """Return how many of a silo's held-out rows are evaluated."""
@@ -159,6 +174,8 @@ class SimulationResult:
             "model": self.spec.model,
             "seed": self.spec.seed,
             "rounds": self.spec.rounds,
+            "last_round": self.last_round,
+            "result_round": self.result_round,
             "steps_per_round": self.spec.steps_per_round,
             "threads": self.threads,
             "silos": [_silo_json(silo, self.spec.task) for silo in self.silos],

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from splitlearn.exchange import Exchange
@@ -49,6 +49,7 @@ class TrunkSide:
         present: Silos that are not lost.
         checkpoints: Returns a replica's.
         on_progress: Told of everything; must not block.
+        parties: Of each trunk, once they are made, in the replicas' order.
     """
 
     spec: JobSpec
@@ -57,6 +58,7 @@ class TrunkSide:
     present: Sequence[str]
     checkpoints: Callable[[int], CheckpointStore]
     on_progress: OnProgress
+    parties: list[TrunkParty] = field(default_factory=list)
 
     async def runs(self, stack: AsyncExitStack, trunks: Sequence[TrunkSegment]) -> list[Run]:
         """Return what is to be run for each trunk, its conversations begun and its thread given out.
@@ -82,7 +84,7 @@ class TrunkSide:
             if name in self.present
         }
         thread = WORKER_NAME if hall is None else f"replica {replica}"
-        return TrunkParty(
+        party = TrunkParty(
             spec=self.spec,
             trainer=TrunkTrainer(trunk, spec=self.spec, party=replica_party(replica)),
             exchanges=exchanges,
@@ -92,6 +94,8 @@ class TrunkSide:
             replica=replica,
             peers=None if hall is None else hall.seat(replica),
         )
+        self.parties.append(party)
+        return party
 
     def _exchange(self, silo: str) -> Exchange:
         roster = self.roster

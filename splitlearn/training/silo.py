@@ -18,6 +18,7 @@ from splitlearn.partition import BatchLayout, SiloBlocks, freeze
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import RowScore, TokenBatch, row_scores
 from splitlearn.training.averaging import AveragedBlocks, without_average
+from splitlearn.training.best import BestBlocks, without_best
 from splitlearn.training.clipping import total_norm
 from splitlearn.training.evaluation import evaluating
 from splitlearn.training.loss import summed_loss
@@ -67,6 +68,7 @@ class SiloTrainer:
         trained = [*bottom, *blocks.top.trainable]
         self._updater = Updater(trained, spec=spec, undoable=undoable)
         self._averaged = AveragedBlocks(trained) if spec.silo_blocks == "averaged" else None
+        self._best = BestBlocks(trained) if spec.evaluation.keep_best else None
         self._in_flight: dict[int, Tensor | None] = {}
         self._num_label_tokens = 0
         self._scale_exponent: int | None = None
@@ -228,6 +230,16 @@ class SiloTrainer:
         self.averaged_blocks.take(mean)
         self._updater.settle(forget_moments=self._spec.averaging.moments == "reset")
 
+    def keep_best(self, round_number: int) -> None:
+        """Take the blocks as they are for the best so far; only with ``evaluation.keep_best``."""
+        assert self._best is not None, "the specification does not ask for the best round"
+        self._best.keep(round_number)
+
+    def restore_best(self) -> None:
+        """Put the blocks back to the best round; without ``evaluation.keep_best`` they stay as they are."""
+        if self._best is not None:
+            self._best.restore()
+
     def evaluate_bottom(self, batch: TokenBatch) -> Tensor:
         """Return the packed activations at the lower cut for evaluation, fp32 [N, D]."""
         with self._computing(), evaluating(self._blocks.bottom):
@@ -248,7 +260,8 @@ class SiloTrainer:
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold, by name; not copies."""
         averaged = {} if self._averaged is None else self._averaged.state()
-        return {**self._updater.state(), **averaged}
+        best = {} if self._best is None else self._best.state()
+        return {**self._updater.state(), **averaged, **best}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what :meth:`state` returned.
@@ -256,11 +269,12 @@ class SiloTrainer:
         Raises:
             StorageError: The tensors are not those that this silo trains.
         """
-        if self._averaged is None:
-            self._updater.load_state(tensors)
-            return
-        self._updater.load_state(without_average(tensors))
-        self._averaged.load_state(tensors)
+        rest = tensors if self._best is None else without_best(tensors)
+        self._updater.load_state(rest if self._averaged is None else without_average(rest))
+        if self._averaged is not None:
+            self._averaged.load_state(rest)
+        if self._best is not None:
+            self._best.load_state(tensors)
 
     def _computing(self) -> AbstractContextManager[object]:
         return computing_in(self._spec.precision, self._device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from splitlearn.errors import ProtocolError
 from splitlearn.partition import BatchLayout, TrunkSegment
 from splitlearn.spec import JobSpec
+from splitlearn.training.best import BestBlocks, without_best
 from splitlearn.training.clipping import total_norm
 from splitlearn.training.evaluation import evaluating
 from splitlearn.training.outcomes import all_finite, joint_norm, trunk_outcome
@@ -67,6 +68,7 @@ class TrunkTrainer:
         self._needs_input_grad = spec.silo_blocks != "frozen"
         self._updater = Updater(segment.trainable, spec=spec)
         self._scale = first_loss_scale(spec)
+        self._best = BestBlocks(segment.trainable) if spec.evaluation.keep_best else None
         self._recomputing = Recomputing(segment, wanted=spec.gradient_checkpointing)
         self._in_flight: dict[int, _InFlight] = {}
         self._num_label_tokens = 0
@@ -192,10 +194,21 @@ class TrunkTrainer:
             hidden_BTD = part.layout.unpack(part.hidden_ND.to(self._device))
             return part.layout.pack(self._segment(hidden_BTD, part.layout)).float()
 
+    def keep_best(self, round_number: int) -> None:
+        """Take the trunk as it is for the best so far; only with ``evaluation.keep_best``."""
+        assert self._best is not None, "the specification does not ask for the best round"
+        self._best.keep(round_number)
+
+    def restore_best(self) -> None:
+        """Put the trunk back to the best round; without ``evaluation.keep_best`` it stays as it is."""
+        if self._best is not None:
+            self._best.restore()
+
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold, by name; not copies."""
         scale = {} if self._scale is None else self._scale.state()
-        return {**self._updater.state(), **scale}
+        best = {} if self._best is None else self._best.state()
+        return {**self._updater.state(), **scale, **best}
 
     def contribution(self) -> dict[str, Tensor]:
         """Return what a replica commits: its state, and the label tokens trained on since it was loaded."""
@@ -208,8 +221,10 @@ class TrunkTrainer:
             StorageError: The tensors are not those that this trunk trains.
         """
         scale, rest = split_loss_scale(tensors)
-        self._updater.load_state(rest)
+        self._updater.load_state(rest if self._best is None else without_best(rest))
         self._num_trained_tokens = 0
+        if self._best is not None:
+            self._best.load_state(rest)
         if self._scale is not None:
             self._scale = scale or self._scale
 

@@ -282,16 +282,26 @@ class TurnResult(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RoundEnd(Value):
-    """The round is over: the silo saves its checkpoint and answers RoundSaved."""
+    """The round is over: the silo saves its checkpoint and answers RoundSaved.
+
+    ``is_best``: no evaluated round before it had a lower loss; the silo keeps its blocks as they are now.
+    """
 
     round: Annotated[int, _ROUND]
+    is_best: Annotated[
+        bool,
+        Listed(FLAG, "whether the round is the best so far", "how the loss over all silos went"),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class JobEnd(Value):
-    """The job is over."""
+    """The job is over. ``last_round``: the last one that was trained; 0 for all of the plan, or none."""
 
     status: Annotated[JobStatus, Listed(Choice(JobStatus), "how the job ended", "whether it failed, not how")]
+    last_round: Annotated[
+        int, Listed(U32, "last round that was trained, 0 for all", "whether the loss over all silos improved")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

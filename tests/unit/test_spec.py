@@ -205,6 +205,27 @@ class TestReplicas:
         assert JobSpec.parse(spec.canonical_bytes()) == spec
 
 
+class TestWatchedEvaluations:
+    @pytest.mark.parametrize(
+        ("evaluation", "sentence"),
+        [
+            ({"keep_best": True}, "keep_best: has a meaning only where rounds are evaluated"),
+            ({"patience_evaluations": 2}, "patience_evaluations: has a meaning only where rounds"),
+            ({"every_rounds": 1, "min_delta": 0.1}, r"min_delta: 0\.1 has a meaning only with keep_best"),
+        ],
+    )
+    def test_refuses_what_would_decide_nothing(self, evaluation: dict[str, Any], sentence: str) -> None:
+        with pytest.raises(SpecError, match=sentence):
+            JobSpec.parse(fields(evaluation=evaluation))
+
+    def test_change_the_digest_only_where_they_are_asked_for(self) -> None:
+        asked = JobSpec.parse(fields(evaluation={"every_rounds": 1, "keep_best": True}))
+        assert JobSpec.parse(asked.canonical_bytes()) == asked
+        plain = JobSpec.parse(fields(evaluation={"every_rounds": 1, "keep_best": False, "min_delta": 0}))
+        assert not {b"keep_best", b"min_delta"} & set(plain.canonical_bytes().split(b'"'))
+        assert asked.digest() != plain.digest()
+
+
 class TestRefuseUnserved:
     @pytest.mark.parametrize(
         ("changes", "field"),

@@ -157,6 +157,7 @@ class PlatformFederation:
             num_steps=self._numbers.num_steps(),
             peak_memory_bytes=self._peak_memory(),
             job_id=self.job_id,
+            last_round=self._numbers.last_round,
         )
 
     # From nothing to a submitted job
@@ -291,6 +292,7 @@ class PlatformFederation:
             eval_wire_bytes=wire_bytes.evaluation,
             resent_messages=self._numbers.resent_messages(data.name),
             artifact=self._artifact(data.name) if data.name in self._exported else None,
+            result_round=self._numbers.best_round() or self._numbers.last_round or None,
         )
 
     def _artifact(self, silo: str) -> Path:

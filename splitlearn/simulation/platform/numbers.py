@@ -98,6 +98,10 @@ class JobNumbers:
         values = self._all(f"{kind}:", "peak_memory_bytes")
         return int(max(values)) if values else None
 
+    def best_round(self) -> int:
+        """Return the best evaluated round, as the worker told last; 0 where the job does not ask for it."""
+        return int(next(reversed(self._all(_WORKER, "best_round")), 0))
+
     @property
     def last_round(self) -> int:
         """The last round that the trunk has finished."""

@@ -41,7 +41,7 @@ class PlainTrainer:
     def bottom_forward(self, batch: TokenBatch, _: Any) -> Tensor:
         return torch.zeros(batch.layout.num_valid, HIDDEN)
 
-    def top_loss_and_grad(self, hidden_ND: Tensor, *_: Any) -> tuple[float, Tensor]:
+    def top_loss_and_grad(self, hidden_ND: Tensor, *_: Any, **__: Any) -> tuple[float, Tensor]:
         return 1.5, torch.ones_like(hidden_ND)
 
     def bottom_backward(self, *_: Any) -> None:

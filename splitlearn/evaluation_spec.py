@@ -1,0 +1,56 @@
+"""How a job is evaluated, and what the evaluations decide. Torch-free."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from splitlearn.frozen import Frozen
+
+
+def _is_unset(value: object) -> bool:
+    """Leave a field that came later out of a document that does not use it, so that its digest stays."""
+    return not value
+
+
+class EvaluationSpec(Frozen):
+    """Evaluation on each silo's held-out rows, split, with the silo's own blocks.
+
+    Attributes:
+        every_rounds: Evaluate after each n-th round besides the end; 0 for the end only.
+        holdout: Share of a silo's rows that are held out, by a seeded hash.
+        batch_size: Rows per evaluation batch.
+        max_rows: At most this many held-out rows of each silo are evaluated.
+        keep_best: The result is that of the evaluated round with the lowest loss, over all silos that tell
+            theirs, instead of the last round's.
+        patience_evaluations: After so many evaluations in a row that did not improve the loss, the job is
+            over; 0 trains all rounds.
+        min_delta: An evaluation improves the loss where it is lower than the best by more than this, in nats.
+    """
+
+    every_rounds: int = Field(default=0, ge=0, le=100_000)
+    holdout: float = Field(default=0.1, gt=0, le=0.5)
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    max_rows: int = Field(default=256, ge=1, le=1_000_000)
+    keep_best: bool = Field(default=False, exclude_if=_is_unset)
+    patience_evaluations: int = Field(default=0, ge=0, le=100_000, exclude_if=_is_unset)
+    min_delta: float = Field(default=0.0, ge=0, le=100, exclude_if=_is_unset)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        watched = [name for name in ("keep_best", "patience_evaluations") if getattr(self, name)]
+        if watched and not self.every_rounds:
+            raise ValueError(
+                f"{watched[0]}: has a meaning only where rounds are evaluated besides the last; set "
+                "every_rounds to 1 or more, or leave it out"
+            )
+        if self.min_delta and not watched:
+            raise ValueError(
+                f"min_delta: {self.min_delta} has a meaning only with keep_best or patience_evaluations; "
+                "leave it out"
+            )
+        return self
+
+    @property
+    def watches(self) -> bool:
+        """Whether the evaluations decide on the result, or on the job's end."""
+        return self.keep_best or self.patience_evaluations > 0

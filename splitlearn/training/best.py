@@ -1,0 +1,137 @@
+"""The best round so far: which it is, and what a party's blocks were after it.
+
+What a checkpoint holds of it makes the checkpoint whole by itself: a party that goes back to a round goes
+back to what was best then, wherever its earlier checkpoints are.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from splitlearn.errors import StorageError
+from splitlearn.spec import EvaluationSpec
+from splitlearn.training.optimizer import NamedParameters
+
+_PREFIX = "best/"
+_ROUND = "best/round"
+_VALUE = "best/parameter/"
+_STANDING = "standing"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the evaluations so far say. Pure: each evaluation gives the next one.
+
+    Attributes:
+        best_round: The evaluated round with the lowest loss; 0 before the first that is known.
+        best_loss: Its loss over all silos that tell theirs, in nats per token.
+        num_without: Evaluations since, none of which improved it.
+    """
+
+    best_round: int = 0
+    best_loss: float = math.inf
+    num_without: int = 0
+
+    def after(self, round_number: int, loss: float | None, *, min_delta: float) -> "Standing":
+        """Return what is known after another evaluation.
+
+        Args:
+            round_number: The round that was evaluated.
+            loss: Over all silos that tell theirs; None where none does: then nothing is learned from it.
+            min_delta: The loss is better where it is lower by more than this.
+        """
+        if loss is None:
+            return self
+        if loss < self.best_loss - min_delta:  # never where the loss is not a number
+            return Standing(round_number, loss)
+        return replace(self, num_without=self.num_without + 1)
+
+    def ends_the_job(self, spec: EvaluationSpec) -> bool:
+        """Return whether so many evaluations in a row were in vain that the job is over."""
+        return 0 < spec.patience_evaluations <= self.num_without
+
+    def state(self) -> dict[str, Tensor]:
+        """Return it for a checkpoint; nothing before the first evaluation."""
+        if self == Standing():
+            return {}
+        values = [float(self.best_round), self.best_loss, float(self.num_without)]
+        return {_STANDING: torch.tensor(values, dtype=torch.float64)}
+
+
+def split_standing(tensors: Mapping[str, Tensor]) -> tuple[Standing, dict[str, Tensor]]:
+    """Return what a checkpoint says of the evaluations, and all else of it.
+
+    Raises:
+        StorageError: What is there is none of it.
+    """
+    rest = {name: tensor for name, tensor in tensors.items() if name != _STANDING}
+    if _STANDING not in tensors:
+        return Standing(), rest
+    values = tensors[_STANDING].tolist()
+    if tensors[_STANDING].shape != (3,) or values[0] < 0 or values[2] < 0:
+        raise StorageError(
+            f"the checkpoint's record of the evaluations is {values}, expected a round, a loss and a count; "
+            "retry from an earlier round"
+        )
+    return Standing(int(values[0]), values[1], int(values[2])), rest
+
+
+class BestBlocks:
+    """Copies, in the processor's memory, of a party's trained tensors after the best round so far.
+
+    Args:
+        parameters: By the whole model's names, in its order. None at all is legal: nothing is copied then.
+    """
+
+    def __init__(self, parameters: NamedParameters) -> None:
+        self._named = tuple(parameters)
+        self._values: dict[str, Tensor] = {}
+        self._round = 0
+
+    def keep(self, round_number: int) -> None:
+        """Take what the parameters are now for the best."""
+        self._round = round_number
+        self._values = {name: parameter.detach().cpu().clone() for name, parameter in self._named}
+
+    def restore(self) -> None:
+        """Put the best into the parameters; where nothing was kept they stay as they are."""
+        with torch.no_grad():
+            for name, parameter in self._named:
+                if self._round:
+                    parameter.copy_(self._values[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold besides the parameters; where these are the best, no copies."""
+        if not self._round or not self._named:
+            return {}
+        number = {_ROUND: torch.tensor(self._round, dtype=torch.int64)}
+        if all(torch.equal(parameter.detach().cpu(), self._values[name]) for name, parameter in self._named):
+            return number
+        return {**number, **{f"{_VALUE}{name}": value for name, value in self._values.items()}}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`state` returned; call it once the parameters are loaded.
+
+        Raises:
+            StorageError: The checkpoint holds copies of other tensors.
+        """
+        values = {
+            key.removeprefix(_VALUE): tensor for key, tensor in tensors.items() if key.startswith(_VALUE)
+        }
+        shapes = {name: parameter.shape for name, parameter in self._named}
+        if values and {name: tensor.shape for name, tensor in values.items()} != shapes:
+            raise StorageError(
+                "the checkpoint holds the best round of other tensors than those trained here; resume with "
+                "the specification that it was saved under"
+            )
+        self._round = int(tensors[_ROUND]) if _ROUND in tensors else 0
+        current = {name: parameter.detach().cpu().clone() for name, parameter in self._named}
+        self._values = (values or current) if self._round else {}
+
+
+def without_best(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors without those of :class:`BestBlocks`."""
+    return {key: value for key, value in tensors.items() if not key.startswith(_PREFIX)}
