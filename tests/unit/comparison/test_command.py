@@ -31,7 +31,7 @@ class TestRefusals:
         [
             (("--modes", "hierarchical-5"), "hierarchical-5: 5 replicas are more than the 4 silos"),
             (("--modes", "serial,central"), "unknown mode 'central'"),
-            (("--seeds", "0"), "0 is not in the range"),
+            (("--modes", "alone:nobody"), "no silo 'nobody' in the roster"),
         ],
     )
     def test_end_with_two_and_make_no_folder(
