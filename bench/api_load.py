@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx2
 
-from bench.api_fill import NAMES, Filled
+from bench.api_fill import EACH_JOB, NAMES, Filled
 from bench.api_world import MODEL, make_spec, silo_name
 from splitlearn.errors import ProcessError
 
@@ -230,7 +230,7 @@ def _begin_of_all(page: Mapping[str, Any]) -> str:
 def _everything_else(world: World) -> Iterator[Ask]:
     job, (part, silo) = world.some_job(), world.filled.parts[0]
     page = f"after={world.pages['jobs']}"
-    last_event = 1000 + world.filled.size.jobs * 10
+    late_event = 1000 + world.filled.size.jobs * EACH_JOB["events"] - 500  # all would take minutes
     for path in (
         "/me", "/users", "/tokens", "/projects", "/workers", "/models", f"/models/{MODEL}",
         "/silos/invitations", "/silos?status=enrolled", "/silos/silo-0003", "/silos/silo-0003/datasets",
@@ -238,7 +238,7 @@ def _everything_else(world: World) -> Iterator[Ask]:
         f"/jobs/{job}/artifacts", f"/jobs/{job}/artifacts?{page}",
         f"/jobs/{job}/metrics?party=silo:silo-0001", f"/jobs/{job}/logs?party=silo:silo-0001",
         f"/jobs?state=completed&name=job-77&silo=silo-0001&{page}",
-        f"/events?follow=false&after={last_event}",
+        f"/events?follow=false&after={late_event}",
     ):  # fmt: skip
         yield world.get(path)
     yield Ask("POST", "/silos/invitations", world.token, {"name": "one-more"})

@@ -40,7 +40,6 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("UPDATE jobs SET model_id", "jobs", "a model is removed: its jobs are told"),
     Expected("SELECT silos.id, silos.status, silos.epoch", "silos", "all silos' agents wait at this process"),
     Expected("SELECT job_silos.job_id, job_silos.approval", "silos", "active jobs have as many silos"),
-    Expected("SELECT workers.capabilities", "leases", "the only worker here has had every lease"),
     Expected(
         "SELECT silos.id, silos.name",
         "silos",

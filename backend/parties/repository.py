@@ -113,6 +113,7 @@ def online_workers(
             Lease.worker_id == Worker.id,
             Lease.worker_epoch == Worker.epoch,
             Lease.released_at > Lease.expires_at,
+            Lease.released_at > heard,  # follows from the next line; an index finds the few leases by it
             Lease.released_at > PartySession.last_seen_at,
         )
         .correlate(Worker, PartySession)  # both are outside, at different depths
