@@ -24,7 +24,7 @@ from splitlearn.control_plane.job_log import STEP_SECONDS, JobLog
 from splitlearn.control_plane.schemas import SiloLease
 from splitlearn.exchange import Exchange
 from splitlearn.identity import Identity, TrustStore
-from splitlearn.link import Connect
+from splitlearn.link import Connect, Link, WebsocketLink
 from splitlearn.parties import ComputeThread, Progress, SiloAveraging, SiloParty, StepDone, TurnStarted
 from splitlearn.partition import SiloBlocks, load_silo_blocks, segment_state
 from splitlearn.privacy import MIN_SILOS
@@ -77,8 +77,9 @@ async def take_part(
         )
         blocks = await compute(load_blocks, prepared, attempt.device)
         trainer = await compute(_trainer, prepared, blocks)
-        exchange = await stack.enter_async_context(_exchange(prepared, attempt))
-        rounds = _Rounds(folder, exchange, outbox, job_log, min_metric_rows=attempt.min_metric_rows)
+        way = _Way(attempt.connect)
+        exchange = await stack.enter_async_context(_exchange(prepared, attempt, way))
+        rounds = _Rounds(folder, exchange, outbox, job_log, way=way, min_metric_rows=attempt.min_metric_rows)
         party = SiloParty(
             spec=spec,
             silo=silo,
@@ -140,6 +141,17 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def values_of_round(total: Crossed, *, round_trip_seconds: float | None) -> dict[str, float]:
+    """Return the numbers of a round by name: what crossed so far, memory, and how far the gateway is.
+
+    Args:
+        total: What crossed.
+        round_trip_seconds: To the gateway and back; None where it is not known.
+    """
+    values: dict[str, float] = {**total.model_dump(), "peak_memory_bytes": peak_memory_bytes()}
+    return values if round_trip_seconds is None else {**values, "round_trip_seconds": round_trip_seconds}
+
+
 class SiloCheckpoints(CheckpointStore):
     """The silo's checkpoints in a job, of which those after ``newest`` do not count.
 
@@ -174,6 +186,28 @@ class SiloCheckpoints(CheckpointStore):
         return path
 
 
+class _Way:
+    """Opens the way to the worker, and knows how long the last one is.
+
+    Args:
+        connect: Opens a connection.
+    """
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._link: Link | None = None
+
+    async def __call__(self) -> Link:
+        """Open the next connection."""
+        self._link = await self._connect()
+        return self._link
+
+    @property
+    def round_trip_seconds(self) -> float | None:
+        """There and back, to whoever answers pings: the gateway; None where it is not known."""
+        return self._link.round_trip_seconds if isinstance(self._link, WebsocketLink) else None
+
+
 class _Rounds:
     """Reports what the party tells, and each round's totals when its checkpoint is on disk."""
 
@@ -184,9 +218,10 @@ class _Rounds:
         outbox: MetricsOutbox,
         job_log: JobLog,
         *,
+        way: _Way,
         min_metric_rows: int,
     ) -> None:
-        self._min_metric_rows = min_metric_rows
+        self._way, self._min_metric_rows = way, min_metric_rows
         self._job_log, self._told_at = job_log, -math.inf
         self._path, self._exchange, self._outbox = folder.traffic, exchange, outbox
         self._loop = asyncio.get_running_loop()
@@ -223,7 +258,7 @@ class _Rounds:
         self._record.write(self._path)
         self._job_log.tell("round_saved", round_number=round_number)
         _log.info("the checkpoint of round %d is on disk", round_number)
-        values = {**total.model_dump(), "peak_memory_bytes": peak_memory_bytes()}
+        values = values_of_round(total, round_trip_seconds=self._way.round_trip_seconds)
         self._loop.call_soon_threadsafe(self._outbox.put, points_of_round(round_number, values))
 
 
@@ -250,7 +285,7 @@ def _averaging(
     )
 
 
-def _exchange(prepared: Prepared, attempt: Attempt) -> Exchange:
+def _exchange(prepared: Prepared, attempt: Attempt, way: _Way) -> Exchange:
     spec, lease = prepared.spec, attempt.lease
     terms = Terms(
         job_id=attempt.job_id,
@@ -263,4 +298,4 @@ def _exchange(prepared: Prepared, attempt: Attempt) -> Exchange:
     protocol = SiloProtocol(terms, identity=attempt.identity, trust=attempt.trust, codec=Codec(spec.codec))
     # The worker's patience decides, and the control plane tells: giving up here would begin the attempt anew
     # at all parties, and their patience with it.
-    return Exchange(protocol, connect=attempt.connect, peer=lease.worker, patience_seconds=math.inf)
+    return Exchange(protocol, connect=way, peer=lease.worker, patience_seconds=math.inf)

@@ -30,6 +30,11 @@ class WebsocketLink:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @property
+    def round_trip_seconds(self) -> float | None:
+        """Of the last ping that came back; None before the first."""
+        return self._connection.latency or None
+
     async def send(self, frame: Buffer) -> None:
         """See :class:`~splitlearn.link.interface.Link`."""
         try:

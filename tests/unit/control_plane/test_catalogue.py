@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from client_agent import reporting
 from client_agent.traffic_record import Crossed
-from client_agent.training_loop import peak_memory_bytes
+from client_agent.training_loop import values_of_round
 from splitlearn.control_plane import client
 from splitlearn.control_plane.catalogue import SAID, SILO_EVENTS, SILO_METRICS, catalogue
 from splitlearn.control_plane.schemas import Body
@@ -49,7 +49,7 @@ def test_the_agent_sends_exactly_these_numbers() -> None:
         *reporting.points_of_progress(STEP),
         *reporting.points_of_progress(EVALUATED),
         *reporting.points_of_progress(EVALUATED, min_rows=100),
-        *reporting.points_of_round(1, {**Crossed().model_dump(), "peak_memory_bytes": peak_memory_bytes()}),
+        *reporting.points_of_round(1, values_of_round(Crossed(), round_trip_seconds=0.1)),
     ]
     assert {re.sub(r"_[0-9]+$", "_N", point.name) for point in points} == set(SILO_METRICS)
 
