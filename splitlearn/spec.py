@@ -47,7 +47,14 @@ MIN_SILOS_AVERAGED = 3
 MIN_REPLICAS = 2
 MAX_SPEC_BYTES = 1 << 20
 _DIGEST_CONTEXT = b"trunkline/spec/v1\0"
-_LATER_FIELDS = ("averaging", "replicas", "replica_schedule", "replica_moments", "gradient_checkpointing")
+_LATER_FIELDS = (
+    "averaging",
+    "replicas",
+    "replica_schedule",
+    "replica_moments",
+    "gradient_checkpointing",
+    "start_from",
+)
 """Fields that the first specifications did not have."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
@@ -181,6 +188,8 @@ class JobSpec(Frozen):
         patience_seconds: Without progress for this long, a party is reported lost.
         gradient_checkpointing: Keep of each layer's forward its input alone, and compute the rest again in
             the backward: less memory, a third more computing, the same bits.
+        start_from: An earlier run whose result is trained on: its folder, or that of one result. A silo that
+            took no part in it begins at the base model. In one process only.
     """
 
     spec_version: Literal[1] = 1
@@ -214,6 +223,7 @@ class JobSpec(Frozen):
     replica_schedule: Literal["client-batching", "serial"] = "client-batching"
     replica_moments: Literal["averaged", "kept"] = "averaged"
     gradient_checkpointing: bool = False
+    start_from: str | None = Field(default=None, min_length=1, max_length=1024)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -344,6 +354,12 @@ class JobSpec(Frozen):
             [silo.cut.model_dump() for silo in self.silos],
             len({silo.cut for silo in self.silos}) == 1,
             "give every silo the same cut: one trunk holds the same layers for all",
+        )
+        yield (
+            "start_from",
+            self.start_from,
+            self.start_from is None or not on_platform,
+            "train in one process, from the folder of an earlier run",
         )
         yield (
             "evaluation with schedule",

@@ -18,6 +18,7 @@ from splitlearn.partition.segments import (
     segment_state,
 )
 from splitlearn.partition.spread import Spread
+from splitlearn.partition.starting import StartError, StartingPoint, find_any_result, find_result
 from splitlearn.planning import Cut, CutError, ModelFilesError, ModelFolder, Role
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "Segment",
     "SiloBlocks",
     "Spread",
+    "StartError",
+    "StartingPoint",
     "TopDecoder",
     "TopSegment",
     "TrunkDecoder",
@@ -44,6 +47,8 @@ __all__ = [
     "apply_adapter",
     "cache_bytes_by_layer",
     "export_result",
+    "find_any_result",
+    "find_result",
     "freeze",
     "load_segment_state",
     "load_silo_blocks",

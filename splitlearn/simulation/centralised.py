@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from splitlearn.errors import TrunklineError, UnservedError
 from splitlearn.families import FAMILIES
-from splitlearn.partition import apply_adapter
+from splitlearn.partition import StartingPoint, apply_adapter, find_result
 from splitlearn.planning import Cut, ModelFolder, Role
 from splitlearn.simulation.centralised_files import (
     CentralisedAnswer,
@@ -125,8 +125,9 @@ def train_centralised(
 ) -> CentralisedResult:
     """Train one uncut model on the pooled data of all silos, then evaluate it on each silo's held-out rows.
 
-    Takes ``rounds * steps_per_round`` steps whatever the schedule, so that it reads the same rows, and keeps
-    the best round or ends early where the job does. Torch's global generator is used, and put back.
+    Takes ``rounds * steps_per_round`` steps whatever the schedule, so that it reads the same rows, keeps the
+    best round or ends early where the job does, and begins where the first silo does. Torch's global
+    generator is used, and put back.
 
     Args:
         spec: The job.
@@ -172,10 +173,15 @@ def _common_cut(spec: JobSpec, folder: ModelFolder) -> Cut:
 
 def _load(spec: JobSpec, folder: ModelFolder, cut: Cut) -> Any:
     """Load the whole model in training mode with the job's trainable set."""
+    result = find_result(Path(spec.start_from), spec.silos[0].name) if spec.start_from else None
+    start = StartingPoint.open(result, base=folder, adapter=spec.adapter) if result else None
+    path = start.folder.path if start else folder.path
     model = AutoModelForCausalLM.from_pretrained(
-        folder.path, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        path, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
     model = apply_adapter(model.train(), spec.adapter, seed=spec.seed)
+    if start:
+        start.begin_whole(model)
     if spec.silo_blocks == "frozen":
         _freeze_outside(model, cut.layers(Role.TRUNK))
     return model

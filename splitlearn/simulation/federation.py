@@ -39,10 +39,8 @@ from splitlearn.parties import (
 from splitlearn.partition import (
     ModelFolder,
     SiloBlocks,
-    TrunkSegment,
     export_result,
     load_silo_blocks,
-    load_trunk,
     segment_state,
 )
 from splitlearn.protocol import SiloProtocol
@@ -50,6 +48,7 @@ from splitlearn.simulation.choosing import AUTO, choose_here, refuse_unserved_he
 from splitlearn.simulation.record import RunRecord, WireBytes
 from splitlearn.simulation.results import SiloResult, SimulationResult, Status
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
+from splitlearn.simulation.starting import load_started_trunk, refuse_unequal_blocks, start_of_silo
 from splitlearn.simulation.together import Run, all_or_first_error, run_to_the_end
 from splitlearn.simulation.trunk_side import TrunkSide, trunk_party, trunk_places
 from splitlearn.spec import JobSpec
@@ -89,6 +88,7 @@ class _Silo:
     exchange: Exchange
     identity: Identity
     trust: TrustStore
+    folder: ModelFolder
 
 
 def simulate(
@@ -248,10 +248,11 @@ class Federation:
         last_rounds = self._begin(resume=resume)
         roster = enrol(self._spec)
         lines = self._make_lines(self._present)
-        trunks = [self._load_trunk() for _ in self._replicas]
+        trunks = [load_started_trunk(self._spec, self._folder, self._cut) for _ in self._replicas]
         async with AsyncExitStack() as stack:
             for data in self._data:
                 self._silos.append(await self._silo(stack, roster, lines, data))
+            refuse_unequal_blocks(self._spec, {silo.data.name: silo.trainer.state() for silo in self._silos})
             runs = [
                 await self._silo_run(stack, silo, last_round=last_rounds[self._replica_of(silo.data.name)])
                 for silo in self._silos
@@ -291,7 +292,11 @@ class Federation:
         spec, name = self._spec, data.name
         # Frozen blocks stay as they are in the base model: no adapter, nothing to train.
         adapter = None if spec.silo_blocks == "frozen" else spec.adapter
-        blocks = load_silo_blocks(self._folder, self._cut, adapter=adapter, seed=spec.seed)
+        start = start_of_silo(spec, self._folder, name)
+        folder = start.folder if start else self._folder
+        blocks = load_silo_blocks(folder, self._cut, adapter=adapter, seed=spec.seed)
+        if start:
+            start.begin_blocks(blocks, are_frozen=adapter is None)
         undoable = len(spec.silos) > 1 and spec.silo_blocks != "frozen"
         trainer = SiloTrainer(blocks, spec=spec, silo=name, undoable=undoable)
         protocol = SiloProtocol(
@@ -301,7 +306,7 @@ class Federation:
             protocol, connect=lines.dial(name), peer=WORKER_NAME, patience_seconds=spec.patience_seconds
         )
         begun = await stack.enter_async_context(exchange)
-        return _Silo(data, blocks, trainer, begun, roster.silos[name], roster.trust)
+        return _Silo(data, blocks, trainer, begun, roster.silos[name], roster.trust, folder)
 
     async def _silo_run(self, stack: AsyncExitStack, silo: _Silo, *, last_round: int) -> Run:
         spec, data = self._spec, silo.data
@@ -338,9 +343,6 @@ class Federation:
 
     def _replica_of(self, silo: str) -> int:
         return self._spec.replica_of(silo)
-
-    def _load_trunk(self) -> TrunkSegment:
-        return load_trunk(self._folder, self._cut, adapter=self._spec.adapter, seed=self._spec.seed)
 
     def _averaging(self, silo: _Silo, compute: ComputeThread) -> SiloAveraging | None:
         if self._spec.silo_blocks != "averaged":
@@ -422,7 +424,7 @@ class Federation:
         parts = (segment_state(silo.blocks.bottom), trunk_state, segment_state(silo.blocks.top))
         if self._is_resumed and target.is_dir():
             shutil.rmtree(target)  # of this very job, which was interrupted while it exported
-        export_result(self._folder, parts, self._spec.adapter, target)
+        export_result(silo.folder, parts, self._spec.adapter, target)
         self._exported.add(target)
 
 

@@ -236,6 +236,7 @@ class TestRefuseUnserved:
             ),
             ({"schedule": "hierarchical", "replicas": 2}, "schedule: 'hierarchical'"),
             ({"schedule": "auto"}, "schedule: 'auto'"),
+            ({"start_from": "runs/first"}, "start_from: 'runs/first'"),
             ({"privacy": {"noise": 0.1}}, r"privacy\.noise: 0\.1"),
             ({"privacy": {"clip": 1.0}}, r"privacy\.clip: 1\.0"),
             ({"release": "project"}, "release: 'project'"),
