@@ -14,6 +14,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+# safetensors loads it at the first save. Of several threads that save first at the same time, one recursed
+# without end: numpy finds the module by importing it, which another thread is still at.
+import numpy.ctypeslib  # noqa: F401 - see above
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
