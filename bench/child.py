@@ -34,7 +34,9 @@ def answer(document: BaseModel) -> None:
 
 
 def prepare_torch(task: Task) -> None:
-    """Give torch the threads that the task allows."""
+    """Give torch the threads that the task allows, on the core that it names."""
+    if task.core is not None:
+        os.sched_setaffinity(0, {task.core})
     torch.set_num_threads(task.threads)
 
 

@@ -30,6 +30,7 @@ class Task(_Document):
         threads: Threads of torch.
         warmup: Steps before the measurement.
         steps: Steps that are measured; the job has one more, whose start ends the last of them.
+        core: The only core that the process may use; None for all that its starter may.
     """
 
     spec: JobSpec
@@ -38,6 +39,7 @@ class Task(_Document):
     threads: int
     warmup: int
     steps: int
+    core: int | None = None
 
     def data(self) -> SiloData:
         """Make the rows."""
