@@ -26,7 +26,7 @@ class Crossed(BaseModel):
         traffic = exchange.traffic
         return cls(
             wire_bytes=traffic.bytes_of(Phase.TRAIN),
-            eval_wire_bytes=traffic.bytes_of(Phase.EVAL),
+            eval_wire_bytes=traffic.bytes_of(Phase.EVAL) + traffic.bytes_of(Phase.GENERATE),
             resent_messages=traffic.resent_messages,
         )
 

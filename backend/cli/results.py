@@ -9,7 +9,10 @@ from backend.cli.remote import Remote, path
 _SILO = "silo:"
 _ROWS = ("rows", "rows_truncated", "tokens_cut_left", "tokens_cut_right", "rows_dropped", "min_metric_rows")
 _WITHHELD = "eval_withheld_below"
-_EVALUATION = ("eval_rows", "eval_loss", "accuracy", "f1", "f1_macro", "exact_match", "token_f1")
+_EVALUATION = (
+    *("eval_rows", "eval_loss", "accuracy", "f1", "f1_macro", "exact_match", "token_f1"),
+    *("rouge_1", "rouge_2", "rouge_l", "bleu_4"),
+)
 _COUNTS = frozenset({*_ROWS, "eval_rows", _WITHHELD})
 _OF_AN_ANSWER = ("precision", "recall", "f1")
 _MAX_ANSWERS = 32

@@ -143,6 +143,15 @@ SILO_METRICS: Mapping[str, tuple[str, str]] = {
         "how well the model answers",
     ),
     "token_f1": ("F1 of the words shared with the right answer", "how well the model answers"),
+    **{
+        name: (f"{what} of summaries that the model wrote for held-out rows", "how well the model writes")
+        for name, what in (
+            ("rouge_1", "ROUGE-1"),
+            ("rouge_2", "ROUGE-2"),
+            ("rouge_l", "ROUGE-L"),
+            ("bleu_4", "BLEU-4"),
+        )
+    },
     "wire_bytes": ("sealed bytes of training so far", "size"),
     "eval_wire_bytes": ("sealed bytes of evaluation so far", "size"),
     "resent_messages": ("messages sent again after lost connections", "how good the network is"),

@@ -25,7 +25,16 @@ _AVERAGED = (
 _MEBIBYTE = 1 << 20
 _MAX_SILOS_NAMED = 8
 _MAX_ANSWERS_SHOWN = 8
-_SCORE_NAMES = {"f1": "F1", "f1_macro": "macro F1", "exact_match": "exact match", "token_f1": "F1 of words"}
+_SCORE_NAMES = {
+    "f1": "F1",
+    "f1_macro": "macro F1",
+    "exact_match": "exact match",
+    "token_f1": "F1 of words",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "bleu_4": "BLEU-4",
+}
 
 
 def print_report(console: Console, outcome: DemoOutcome) -> None:

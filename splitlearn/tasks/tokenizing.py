@@ -21,6 +21,9 @@ class TextTokenizer(Protocol):
     def __call__(self, text: list[str], **options: Any) -> Any:
         """Tokenise texts; the result's ``input_ids`` hold one list of ids per text."""
 
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str:
+        """Return the text of some tokens."""
+
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """Write a conversation as the model knows it."""
 

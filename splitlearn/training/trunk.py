@@ -80,6 +80,11 @@ class TrunkTrainer:
         """The silos multiply their losses of the current step by 2 to this power; 0 but for fp16."""
         return 0 if self._scale is None else self._scale.exponent
 
+    @property
+    def segment(self) -> TrunkSegment:
+        """The trunk itself, as trained so far; in training mode."""
+        return self._segment
+
     def begin_step(self, step: int, *, num_label_tokens: int) -> None:
         """Start a step; whatever an earlier, unfinished step had in flight is dropped.
 

@@ -13,7 +13,7 @@ _SILO, _WORKER = "silo:", "worker:"
 _OF_A_ROUND = -1
 _STEP_IS_WHOLE = frozenset({"label_tokens", "valid_tokens", "seconds", "applied"})
 _WITHHELD = "eval_withheld_below"
-_SCORE = re.compile(r"f1|f1_macro|exact_match|token_f1|(precision|recall|f1)_[0-9]+")
+_SCORE = re.compile(r"f1|f1_macro|exact_match|token_f1|(precision|recall|f1)_[0-9]+|rouge_[12l]|bleu_4")
 _EVALUATION_IS_WHOLE = frozenset({"eval_loss", "eval_tokens"})
 
 

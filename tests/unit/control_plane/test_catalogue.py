@@ -20,7 +20,10 @@ REPORT = DataReport(**dict.fromkeys(DataReport.__dataclass_fields__, 1))
 STEP = StepDone(
     "a", round=1, step=2, loss=1.0, num_label_tokens=3, num_valid_tokens=4, applied=True, seconds=5.0
 )
-SCORES = ("f1", "f1_macro", "exact_match", "token_f1", "precision_3", "recall_3", "f1_3")
+SCORES = (
+    *("f1", "f1_macro", "exact_match", "token_f1", "precision_3", "recall_3", "f1_3"),
+    *("rouge_1", "rouge_2", "rouge_l", "bleu_4"),
+)
 EVALUATED = Evaluated(
     "a", round=1, loss=1.0, num_tokens=2, accuracy=0.5, scores=tuple(Score(name, 0.5, 9) for name in SCORES)
 )
