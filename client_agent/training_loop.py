@@ -25,13 +25,21 @@ from splitlearn.control_plane.schemas import SiloLease
 from splitlearn.exchange import Exchange
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.link import Connect, Link, WebsocketLink
-from splitlearn.parties import ComputeThread, Progress, SiloAveraging, SiloParty, StepDone, TurnStarted
+from splitlearn.parties import (
+    ComputeThread,
+    Progress,
+    SiloAveraging,
+    SiloParty,
+    StepDone,
+    TurnStarted,
+    evaluates_saved_rounds,
+)
 from splitlearn.partition import SiloBlocks, load_silo_blocks, segment_state
 from splitlearn.privacy import MIN_SILOS
 from splitlearn.protocol import SiloProtocol
 from splitlearn.tasks import BatchPlan, EvaluationPlan
 from splitlearn.training import CheckpointStore, SiloTrainer
-from splitlearn.wire import Codec
+from splitlearn.wire import Codec, Phase
 
 _log = logging.getLogger(LOGGER)
 
@@ -79,7 +87,15 @@ async def take_part(
         trainer = await compute(_trainer, prepared, blocks)
         way = _Way(attempt.connect)
         exchange = await stack.enter_async_context(_exchange(prepared, attempt, way))
-        rounds = _Rounds(folder, exchange, outbox, job_log, way=way, min_metric_rows=attempt.min_metric_rows)
+        rounds = _Rounds(
+            folder,
+            exchange,
+            outbox,
+            job_log,
+            way=way,
+            min_metric_rows=attempt.min_metric_rows,
+            evaluates_saved_rounds=evaluates_saved_rounds(spec),
+        )
         party = SiloParty(
             spec=spec,
             silo=silo,
@@ -220,7 +236,9 @@ class _Rounds:
         *,
         way: _Way,
         min_metric_rows: int,
+        evaluates_saved_rounds: bool,
     ) -> None:
+        self._evaluates_saved_rounds = evaluates_saved_rounds
         self._way, self._min_metric_rows = way, min_metric_rows
         self._job_log, self._told_at = job_log, -math.inf
         self._path, self._exchange, self._outbox = folder.traffic, exchange, outbox
@@ -230,7 +248,9 @@ class _Rounds:
 
     def __call__(self, progress: Progress) -> None:
         if isinstance(progress, TurnStarted) and self._before is None:
-            self._before = self._record.before(progress.round)
+            # The evaluation of a round that is saved counts with the next one.
+            is_saved = progress.phase is not Phase.TRAIN and self._evaluates_saved_rounds
+            self._before = self._record.before(progress.round + is_saved)
         if isinstance(progress, StepDone):
             self._tell(progress)
         self._outbox.put(points_of_progress(progress, min_rows=self._min_metric_rows))

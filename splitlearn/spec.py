@@ -344,10 +344,14 @@ class JobSpec(Frozen):
         yield (
             "schedule",
             self.schedule,
-            self.schedule in {"serial", "client-batching"}
-            or (self.schedule == "hierarchical" and not on_platform),
-            "use 'serial' or 'client-batching'"
-            + (", or train in one process (trunkline demo --in-process)" if self.replicas > 1 else ""),
+            self.schedule != "auto",
+            "use 'serial', 'client-batching' or 'hierarchical'",
+        )
+        yield (
+            "silo_blocks with schedule",
+            (self.silo_blocks, self.schedule),
+            not on_platform or (self.silo_blocks, self.schedule) != ("averaged", "hierarchical"),
+            "use silo_blocks 'local', or train in one process (trunkline demo --in-process)",
         )
         yield (
             "silos.cut",

@@ -24,9 +24,15 @@ from splitlearn.partition import TrunkSegment
 from splitlearn.planning import Role
 from splitlearn.protocol import TrunkProtocol
 from splitlearn.spec import JobSpec
-from splitlearn.training import TrunkTrainer
+from splitlearn.training import TrunkTrainer, replica_party
 from splitlearn.wire import Codec
-from worker.checkpoints import LeasedCheckpoints, RoundPublisher, open_checkpoints
+from worker.checkpoints import (
+    CommittedPeers,
+    LeasedCheckpoints,
+    RoundPublisher,
+    meet_peers,
+    open_checkpoints,
+)
 from worker.devices import describe_device
 from worker.home import Home
 from worker.memory import Demand, explain_out_of_memory, is_out_of_memory, refuse_too_large
@@ -88,12 +94,14 @@ class Hosted:
         order: What ended it early; GO_ON when the last round is done.
         last_round: The last round that is committed.
         trunk: As the result is; None where the attempt ended before it was loaded.
-        result_round: The round that it is of, once the last one is done; 0 before.
+        is_round_done: A replica has done its round, and waits for the others'.
+        result_round: The round that the result is of, once the last one is done; 0 before.
     """
 
     order: Order
     last_round: int
     trunk: TrunkSegment | None
+    is_round_done: bool = False
     result_round: int = 0
 
 
@@ -122,7 +130,8 @@ class Attempt:
         self._on_reached = on_reached
         self._last_round = 0 if lease.checkpoint is None else lease.checkpoint.round
         self._trunk: TrunkSegment | None = None
-        self._is_trained, self._result_round = False, 0
+        self._is_trained = self._is_complete = self._is_round_done = False
+        self._result_round = 0
         self._demand: Demand | None = None
         self._num_rounds = 0
 
@@ -138,7 +147,9 @@ class Attempt:
             await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 self._raise_failure(work)
-                return Hosted(self._end(), self._last_round, self._trunk, self._result_round)
+                return Hosted(
+                    self._end(), self._last_round, self._trunk, self._is_round_done, self._result_round
+                )
             return Hosted(order.result(), self._last_round, None)
         except (RuntimeError, MemoryError) as error:
             if self._demand is None or not is_out_of_memory(error):
@@ -163,36 +174,42 @@ class Attempt:
         raise error
 
     def _end(self) -> Order:
-        return Order.GO_ON if self._is_trained else self._orders.order
+        return Order.GO_ON if self._is_complete or self._is_round_done else self._orders.order
 
     async def _host(self) -> None:
         spec = self._verified_spec()
         demand = await self._fetch(spec)
         self._demand = demand
-        checkpoints = await open_checkpoints(
-            self._station.home, self._lease, spec, self._station.job_folder(self._lease.job)
-        )
+        home, lease, folder = self._station.home, self._lease, self._station.job_folder(self._lease.job)
+        checkpoints = await open_checkpoints(home, lease, spec, folder)
+        peers = await meet_peers(home, lease, spec, folder)
         async with AsyncExitStack() as stack:
             compute = await stack.enter_async_context(
                 ComputeThread("trunk", patience_seconds=spec.patience_seconds)
             )
             trunk = await compute(self._station.trunks.get, demand)
-            trainer = await compute(lambda: TrunkTrainer(trunk, spec=spec))
+            trainer = await compute(
+                lambda: TrunkTrainer(trunk, spec=spec, party=replica_party(lease.replica))
+            )
             exchanges = {
-                silo.name: await stack.enter_async_context(self._exchange(spec, silo.name))
-                for silo in spec.silos
-                if silo.name not in self._lease.lost
+                name: await stack.enter_async_context(self._exchange(spec, name))
+                for name in spec.shares[lease.replica]
+                if name not in lease.lost
             }
-            party = self._party(spec, trainer, exchanges, compute, checkpoints)
+            party = self._party(spec, trainer, exchanges, compute, checkpoints, peers=peers)
             self._reached(spec, checkpoints.last_round() + 1, 0)
             self._job_log.tell("trunk_hosted", round_number=checkpoints.last_round(), epoch=self._lease.epoch)
-            _log.info("trunk_hosted", after_round=checkpoints.last_round(), silos=len(spec.silos))
+            _log.info("trunk_hosted", after_round=checkpoints.last_round(), silos=len(exchanges))
+            before = self._last_round
             try:
                 await party.run()
             finally:
                 self._last_round = max(self._last_round, party.last_round)
-                self._trunk, self._result_round = trunk, party.rounds.result_round
-                self._is_trained = party.rounds.is_over and party.last_round == party.rounds.last_round
+                self._is_round_done = peers is not None and self._last_round > before
+                is_last = party.rounds.is_over and party.last_round == party.rounds.last_round
+                self._is_complete = party.is_over if peers is not None else is_last
+                self._trunk, self._is_trained = trunk, self._is_complete or self._is_round_done
+                self._result_round = party.rounds.result_round
 
     def _verified_spec(self) -> JobSpec:
         raw = base64.b64decode(self._lease.spec)
@@ -257,6 +274,8 @@ class Attempt:
         exchanges: dict[str, Exchange],
         compute: ComputeThread,
         checkpoints: LeasedCheckpoints,
+        *,
+        peers: CommittedPeers | None,
     ) -> TrunkParty:
         station, lease = self._station, self._lease
         reporter = RoundReporter(
@@ -281,6 +300,9 @@ class Attempt:
             checkpoints=checkpoints,
             on_progress=progressed,
             publish=RoundPublisher(station.home, lease),
+            replica=lease.replica,
+            peers=peers,
+            stops_after_a_round=peers is not None,
             is_asked_to_stop=lambda: self._orders.ends_the_job_after(self._num_rounds),
         )
 

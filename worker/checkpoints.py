@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -13,13 +15,13 @@ from torch import Tensor
 from splitlearn.control_plane.blobs import fetch_blob, send_blob
 from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.schemas import BlobRef, Checkpoint, CommitBody, LeaseAnswer
-from splitlearn.errors import StorageError
+from splitlearn.errors import StorageError, UnservedError
+from splitlearn.parties import BlocksAveraged, RoundTable
 from splitlearn.partition import TrunkSegment, segment_state
 from splitlearn.spec import JobSpec
-from splitlearn.training import CheckpointStore
+from splitlearn.training import CheckpointStore, average_replicas, state_of_replica
 from worker.home import Home
 
-TRUNK_PARTY = "trunk-0"
 STATE_FILE = "state.safetensors"
 _RESULT_FILE = "result.safetensors"
 _log = structlog.get_logger("worker.trunk")
@@ -32,10 +34,13 @@ class LeasedCheckpoints(CheckpointStore):
         folder: On this machine; what an older attempt left there is believed by its digest alone.
         spec: The job.
         committed: The newest round that counts, and its file here; None before the first.
+        replica: Which trunk's.
     """
 
-    def __init__(self, folder: Path, *, spec: JobSpec, committed: tuple[int, Path] | None) -> None:
-        super().__init__(folder, spec=spec, party=TRUNK_PARTY)
+    def __init__(
+        self, folder: Path, *, spec: JobSpec, committed: tuple[int, Path] | None, replica: int = 0
+    ) -> None:
+        super().__init__(folder, spec=spec, party=f"trunk-{replica}")
         self._committed = committed
 
     def last_round(self) -> int:
@@ -50,14 +55,7 @@ class LeasedCheckpoints(CheckpointStore):
         """
         if self._committed is None or self._committed[0] != round_number:
             return super().load(round_number)
-        try:
-            tensors: dict[str, Tensor] = load_file(self._committed[1])
-        except (OSError, SafetensorError) as error:
-            raise StorageError(
-                f"the checkpoint of round {round_number} cannot be read: {error}; "
-                "retry the job from an earlier round"
-            ) from error
-        return tensors
+        return _read(self._committed[1], round_number)
 
 
 async def open_checkpoints(home: Home, lease: LeaseAnswer, spec: JobSpec, folder: Path) -> LeasedCheckpoints:
@@ -66,14 +64,100 @@ async def open_checkpoints(home: Home, lease: LeaseAnswer, spec: JobSpec, folder
     Raises:
         StorageError: The disk is full, or what came is damaged.
     """
+    own = folder / f"replica-{lease.replica}" if lease.replica else folder
     committed: tuple[int, Path] | None = None
     if lease.checkpoint is not None:
         blob = lease.checkpoint.blob
-        path = folder / "committed" / blob.digest
-        await asyncio.to_thread(_keep_only, path)
+        path = own / "committed" / blob.digest
+        await asyncio.to_thread(_keep_only, [path])
         await home.ask(lambda client: fetch_blob(client, blob, path))
         committed = lease.checkpoint.round, path
-    return LeasedCheckpoints(folder / "checkpoints", spec=spec, committed=committed)
+    return LeasedCheckpoints(own / "checkpoints", spec=spec, committed=committed, replica=lease.replica)
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedPeers:
+    """The other replicas of a trunk as they were after the last round: a :class:`splitlearn.parties.Peers`.
+
+    Attributes:
+        spec: The job.
+        round: The last round that all have committed; 0 before the first.
+        replica: Which one asks.
+        paths: What each contributed to the round, in their order.
+    """
+
+    spec: JobSpec
+    round: int
+    replica: int
+    paths: tuple[Path, ...]
+
+    async def state_after(self, round_number: int) -> Mapping[str, Tensor]:
+        """Return the replica's state with the average of the round in it.
+
+        Raises:
+            StorageError: A silo is not as far as the trunk, or a contribution cannot be read.
+        """
+        if round_number != self.round:
+            raise StorageError(
+                f"a silo has no checkpoint after round {round_number}, the trunk's replicas are at round "
+                f"{self.round}; retry the job from an earlier round that is kept: trunkline jobs retry"
+            )
+        return await asyncio.to_thread(self._state)
+
+    async def sum_blocks(
+        self,
+        table: RoundTable,  # noqa: ARG002 - the protocol's
+        *,
+        round_number: int,
+        step: int,
+    ) -> BlocksAveraged | None:
+        """Refuse: a sum over the silos of several workers is not served.
+
+        Raises:
+            UnservedError: Always.
+        """
+        raise UnservedError(
+            f"silo_blocks: 'averaged' is not served with schedule {self.spec.schedule!r} on the platform "
+            f"(round {round_number}, step {step}); use 'local'"
+        )
+
+    def _state(self) -> dict[str, Tensor]:
+        contributions = [_read(path, self.round) for path in self.paths]
+        moments = self.spec.replica_moments
+        average = average_replicas(contributions, moments=moments)
+        return state_of_replica(average, contributions[self.replica], moments=moments)
+
+
+async def meet_peers(home: Home, lease: LeaseAnswer, spec: JobSpec, folder: Path) -> CommittedPeers | None:
+    """Fetch what the replicas have contributed to the last round; None for a trunk without replicas.
+
+    Raises:
+        StorageError: The disk is full, or what came is damaged.
+    """
+    if len(spec.shares) == 1:
+        return None
+    place = folder / f"replica-{lease.replica}" / "contributions"
+    paths = [place / blob.digest for blob in lease.contributions]
+    await asyncio.to_thread(_keep_only, paths)
+    for blob, path in zip(lease.contributions, paths, strict=True):
+        await home.ask(partial(_fetch, blob=blob, path=path))
+    number = 0 if lease.checkpoint is None else lease.checkpoint.round
+    return CommittedPeers(spec, number, lease.replica, tuple(paths))
+
+
+async def _fetch(client: PartyClient, *, blob: BlobRef, path: Path) -> Path:
+    return await fetch_blob(client, blob, path)
+
+
+def _read(path: Path, round_number: int) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"the checkpoint of round {round_number} cannot be read: {error}; "
+            "retry the job from an earlier round"
+        ) from error
+    return tensors
 
 
 class RoundPublisher:
@@ -133,9 +217,11 @@ def _tidy_up(path: Path) -> None:
         _log.warning("tidying_failed", path=str(path), reason=error.strerror)
 
 
-def _keep_only(path: Path) -> None:
+def _keep_only(paths: Sequence[Path]) -> None:
     """Delete committed checkpoints of earlier rounds."""
-    if path.parent.is_dir():
-        for other in path.parent.iterdir():
-            if other.name.partition(".")[0] != path.name:
-                other.unlink(missing_ok=True)
+    kept = {path.name for path in paths}
+    for folder in {path.parent for path in paths}:
+        if folder.is_dir():
+            for other in folder.iterdir():
+                if other.name.partition(".")[0] not in kept:
+                    other.unlink(missing_ok=True)

@@ -152,6 +152,8 @@ class TrunkHost:
                 return _OVER
             case Order.BEGIN_AGAIN:
                 return _Next(keeper.epoch)
+            case Order.GO_ON if hosted.is_round_done:
+                return await self._release(_round_done_body(lease, hosted, self._name), lease)
             case Order.GO_ON:
                 return await self._complete(lease, hosted)
             case _:
@@ -242,6 +244,16 @@ def _bug(error: Exception) -> TrainingError:
         f"an error that nobody expected ended the attempt ({type(error).__name__}); "
         "report it with what the worker's log says of attempt_broken"
     )
+
+
+def _round_done_body(lease: LeaseAnswer, hosted: Hosted, who: str) -> ReleaseBody:
+    reason = Reason(
+        who=who,
+        what=f"replica {lease.replica} of the trunk has done its round",
+        where=f"round {hosted.last_round}",
+        next="goes on from the average of all replicas, once they have done theirs",
+    )
+    return ReleaseBody(epoch=lease.epoch, outcome="round_done", code="round_done", reason=reason)
 
 
 def _release_body(lease: LeaseAnswer, hosted: Hosted, who: str) -> ReleaseBody:

@@ -89,8 +89,8 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
         show(found, as_json=True)
         return
     plain = ("id", "name", "state", "submitted_by", "created_at", "rounds_committed")
-    lease = found["lease"]
-    hosted = f"{lease['worker']}, epoch {lease['epoch']}, round {lease['round']}" if lease else "nobody"
+    is_replicated = found["schedule"]["replicas"] > 1
+    hosted = "; ".join(_hosted(lease, tells_replica=is_replicated) for lease in found["leases"]) or "nobody"
     facts = {
         **{name: found[name] for name in plain},
         "since": found["state_since"],
@@ -100,6 +100,11 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
     }
     show(facts, as_json=False)
     show_rows(found["silos"], ["name", "dataset", "approval", "approval_reason", "finished"], as_json=False)
+
+
+def _hosted(lease: dict[str, Any], *, tells_replica: bool) -> str:
+    replica = f"replica {lease['replica']} by " if tells_replica else ""
+    return f"{replica}{lease['worker']}, epoch {lease['epoch']}, round {lease['round']}"
 
 
 @app.command("results", epilog="Example: trunkline jobs results ID --json")

@@ -44,10 +44,31 @@ class LeaseView:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """One of several trunks of a job.
+
+    Attributes:
+        number: From 0.
+        lease: None while nobody hosts it.
+        committed: The last round that it has contributed to.
+        is_done: Whether its silos have evaluated the last average.
+        last_worker: Who held its lease last.
+    """
+
+    number: int
+    lease: LeaseView | None
+    committed: int
+    is_done: bool = False
+    last_worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """A job that has not ended.
 
     Attributes:
+        lease: Of the one trunk; None with replicas.
+        replicas: Where the trunk has several.
         since: When it came into its state.
         patience: How long a wait without progress may last.
         last_worker: Who held its lease last.
@@ -64,6 +85,7 @@ class JobView:
     last_worker: str | None = None
     need: Need | None = None
     reason_code: str = ""
+    replicas: tuple[ReplicaView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +98,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Reclaim:
-    """Take the lease back, and queue the job again."""
+    """Take the lease back, and queue the job again; of several replicas, where no other is hosted."""
 
     why: Why
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +109,14 @@ class Assign:
     """Lease the trunk to a worker."""
 
     worker: str
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
     """Send the task of the lease that is there."""
+
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +157,10 @@ def decide(job: JobView, workers: Sequence[WorkerView], *, now: datetime) -> Act
         case JobState.QUEUED:
             action = _place(job, workers)
         case JobState.PREPARING | JobState.RUNNING:
-            action = _look_after(job, now=now)
+            if job.replicas:
+                action = _look_after_replicas(job, workers, now=now)
+            else:
+                action = _look_after(job, job.lease, now=now)
         case JobState.PAUSED:
             action = _go_on(job)
         case JobState.FINISHING:
@@ -172,8 +201,26 @@ def _place(job: JobView, workers: Sequence[WorkerView]) -> Action | None:
         return Move(JobState.PAUSED, why)
     if job.reason_code == SILO_AWAY and not _are_silos_back(job):
         return None  # no worker is held for a silo that is not there; the reason says who is waited for
-    chosen = choose(workers, job.need, last_worker=job.last_worker)
-    return Explain(_why_unplaced(job, workers)) if chosen is None else Assign(chosen.name)
+    replica = next(iter(due_replicas(job)), None)
+    last_worker = job.last_worker if replica is None else replica.last_worker
+    chosen = choose(workers, job.need, last_worker=last_worker)
+    if chosen is None:
+        return Explain(_why_unplaced(job, workers))
+    return Assign(chosen.name, 0 if replica is None else replica.number)
+
+
+def due_replicas(job: JobView) -> list[ReplicaView]:
+    """Return the replicas that wait for a worker, and for nothing else.
+
+    That is those whose last round every replica has committed: the average of it is what the next one begins
+    with, or what is evaluated after the last.
+    """
+    common = min((replica.committed for replica in job.replicas), default=0)
+    return [
+        replica
+        for replica in job.replicas
+        if replica.committed == common and replica.lease is None and not replica.is_done
+    ]
 
 
 def _why_unplaced(job: JobView, workers: Sequence[WorkerView]) -> Why:
@@ -199,21 +246,34 @@ def _are_silos_back(job: JobView) -> bool:
     return all(silo.heard_at is not None and silo.heard_at > job.since for silo in waited_for)
 
 
-def _look_after(job: JobView, *, now: datetime) -> Action | None:
-    lease = job.lease
+def _look_after_replicas(job: JobView, workers: Sequence[WorkerView], *, now: datetime) -> Action | None:
+    hosted = [replica for replica in job.replicas if replica.lease is not None]
+    for replica in hosted:
+        action = _look_after(job, replica.lease, replica=replica.number, now=now)
+        if action is not None:
+            return action
+    due = due_replicas(job) if job.desired is Desired.RUN else []
+    chosen = choose(workers, job.need, last_worker=due[0].last_worker) if due else None
+    if chosen is not None:
+        return Assign(chosen.name, due[0].number)
+    return None if hosted else _look_after(job, None, now=now)
+
+
+def _look_after(job: JobView, lease: LeaseView | None, *, replica: int = 0, now: datetime) -> Action | None:
     if lease is None:
-        return Reclaim(Why("lease_gone", _PLATFORM, "nobody holds the lease", job.state.value, "placed anew"))
+        why = Why("lease_gone", _PLATFORM, "nobody holds the lease", job.state.value, "placed anew")
+        return Reclaim(why, replica)
     if not lease.is_holder_alive:
         what = "restarted, or was logged out or revoked"
-        return Reclaim(Why("worker_gone", lease.worker, what, job.state.value, "goes on from the last round"))
+        why = Why("worker_gone", lease.worker, what, job.state.value, "goes on from the last round")
+        return Reclaim(why, replica)
     if now > lease.expires_at:
         what = "did not renew its lease in time"
-        return Reclaim(
-            Why("lease_expired", lease.worker, what, job.state.value, "goes on from the last round")
-        )
+        why = Why("lease_expired", lease.worker, what, job.state.value, "goes on from the last round")
+        return Reclaim(why, replica)
     is_forgotten = lease.send_again_at is not None and now >= lease.send_again_at
     if is_forgotten or not lease.is_dispatched:
-        return Dispatch()
+        return Dispatch(replica)
     if job.state is JobState.PREPARING and now > job.since + job.patience:
         what = f"has not begun a round for {job.patience.total_seconds():g} s (patience_seconds)"
         next_ = "it goes on by itself; see what its worker and silos tell: trunkline jobs logs ID --party all"

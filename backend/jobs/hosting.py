@@ -17,7 +17,8 @@ from backend.events import EventKind, emit
 from backend.jobs.decisions import SILO_AWAY
 from backend.jobs.errors import LeaseLostError, NoSuchRoundError, RoundCommittedError
 from backend.jobs.lost_silos import go_on_without, lost_silos, present_silos
-from backend.jobs.moves import Why, move
+from backend.jobs.moves import Why, move, release_replica
+from backend.jobs.replicas import are_all_done, common_round, contributions_to, layout_of
 from backend.jobs.repository import find_lease, lock_job, newest_commit
 from backend.jobs.rounds import abandon_after, drop_checkpoint
 from backend.jobs.silo_part import blob_of, wants
@@ -62,6 +63,7 @@ def show(session: Session, settings: Settings, holder: Holder, *, epoch: int, no
     job, lease = _held(session, holder, epoch=epoch)
     _extend(lease, settings, now=now)
     newest = newest_commit(session, job, holder.replica)
+    contributions = _contributions(session, job, 0 if newest is None else newest[0].number)
     return LeaseAnswer(
         job=str(job.id),
         name=job.name,
@@ -81,7 +83,22 @@ def show(session: Session, settings: Settings, holder: Holder, *, epoch: int, no
             blob=BlobRef(digest=newest[1].digest.hex(), num_bytes=newest[1].num_bytes),
         ),
         lost=lost_silos(session, job.id),
+        contributions=contributions,
     )
+
+
+def _contributions(session: Session, job: Job, number: int) -> tuple[BlobRef, ...]:
+    """Return what the replicas have committed of a round, where there are any."""
+    layout = layout_of(job.spec_bytes)
+    if not layout.is_replicated or number == 0:
+        return ()
+    found = contributions_to(session, job, number)
+    if len(found) < layout.num_replicas:
+        raise LeaseLostError(
+            f"{len(found)} of {layout.num_replicas} replicas have committed round {number}; "
+            "this one waits for the others"
+        )
+    return tuple(BlobRef(digest=each.digest.hex(), num_bytes=each.num_bytes) for each in found)
 
 
 def renew(
@@ -158,12 +175,12 @@ def commit(
     drop_checkpoint(session, row, now=now)
     row.epoch, row.state, row.checkpoint_id = body.epoch, RoundState.COMMITTED, artifact.id
     row.started_at, row.committed_at = now - timedelta(seconds=min(body.seconds, _LONGEST_SECONDS)), now
-    job.max_resume_round = None  # every party has this round: whatever came before the retry is gone
     lease.round = max(lease.round, number)
     session.flush()
+    if job.max_resume_round is not None and common_round(session, job) > job.max_resume_round:
+        job.max_resume_round = None  # every party has this round: whatever came before the retry is gone
     drop_old_checkpoints(session, job.id, holder.replica, keep=settings.checkpoints_kept, now=now)
-    silos = present_silos(session, job.id)
-    told = {"round": number, "epoch": body.epoch, "seconds": body.seconds, "silos": silos}
+    told = {"round": number, "epoch": body.epoch, "seconds": body.seconds, **_who(session, job, holder)}
     emit(session, job.project_id, EventKind.ROUND_COMMITTED, body=told, now=now, job_id=job.id)
 
 
@@ -181,29 +198,47 @@ def release(
     Raises:
         LeaseLostError: Another epoch holds it.
     """
-    job, _ = _held(session, holder, epoch=body.epoch)
+    # A silo that begins again after the round was committed takes nothing away from that.
+    job, lease = _held(session, holder, epoch=body.epoch, at_least=body.outcome == "round_done")
     reason = body.reason
     why = Why(body.code, reason.who, reason.what, reason.where, reason.next)
+    layout = layout_of(job.spec_bytes)
+    if layout.is_replicated and body.outcome == "completed":
+        lease.round = layout.num_rounds + 1
     match body.outcome:
+        case "completed" if layout.is_replicated and not are_all_done(session, job, but=holder.replica):
+            release_replica(session, job, lease, why, now=now)
         case "completed":
             _keep_result(session, settings, store, job, body.result, now=now)
             move(session, job, JobState.FINISHING, why, now=now)
         case "failed":
             move(session, job, JobState.FAILED, why, now=now)
-        case "paused":
-            move(session, job, JobState.PAUSED, why, now=now)
         case "waiting":
             # Its worker is free for others; the reconciler places it when its silos are heard of again, or
             # at once where it goes on without them.
             waits = replace(why, code=SILO_AWAY)
             lost = go_on_without(session, job, body.away, now=now)
-            move(session, job, JobState.QUEUED, lost or waits, now=now)
+            release_replica(session, job, lease, lost or waits, now=now)
+        case "round_done" | "paused" | "cancelled" | "drained" if layout.is_replicated:
+            # The others end their rounds; what people want is done when none is hosted any longer.
+            release_replica(session, job, lease, why, now=now)
+        case "paused":
+            move(session, job, JobState.PAUSED, why, now=now)
         case "stuck":
             state = JobState.FAILED if was_stuck_before(session, job) else JobState.QUEUED
             move(session, job, state, replace(why, code=STUCK), now=now)
-        case "cancelled" | "drained":
+        case "cancelled" | "drained" | "round_done":
             # What people wanted decides; the reconciler makes it true.
             move(session, job, JobState.QUEUED, why, now=now)
+
+
+def _who(session: Session, job: Job, holder: Holder) -> dict[str, object]:
+    """Return which silos a round was trained with, and which replica's it was."""
+    layout, here = layout_of(job.spec_bytes), present_silos(session, job.id)
+    if not layout.is_replicated:
+        return {"silos": here}
+    share = JobSpec.parse(job.spec_bytes).shares[holder.replica]
+    return {"silos": [name for name in here if name in share], "replica": holder.replica}
 
 
 def _refuse_round_beyond(job: Job, number: int) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from backend.db.models import Job
 from backend.events import EventKind, emit
 from backend.jobs.moves import Why
+from backend.jobs.replicas import replica_of
 from backend.jobs.repository import newest_commit, silos_of
 from splitlearn.spec import JobSpec
 
@@ -45,7 +46,7 @@ def go_on_without(session: Session, job: Job, away: Collection[str], *, now: dat
     gone = [(part, silo) for part, silo in here if silo.name in away]
     if spec.on_lost_silo != "continue" or not gone or len(here) - len(gone) < spec.min_silos:
         return None
-    newest = newest_commit(session, job)
+    newest = newest_commit(session, job, replica_of(job, gone[0][0]))
     after_round = 0 if newest is None else newest[0].number
     for part, silo in gone:
         part.finish_outcome, part.finish_code, part.finished_at = LOST, SILO_LOST, now

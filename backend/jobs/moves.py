@@ -63,6 +63,18 @@ def move(session: Session, job: Job, state: JobState, why: Why, *, now: datetime
         _record_end(session, job, now=now)
 
 
+def release_replica(session: Session, job: Job, lease: Lease, why: Why, *, now: datetime) -> None:
+    """Take one replica's lease back; the job is queued where no other is hosted."""
+    lease.released_at = now
+    session.get_one(Project, job.project_id).served_at = now
+    session.flush()
+    others = select(Lease.replica).where(Lease.job_id == job.id, Lease.released_at.is_(None)).limit(1)
+    if session.scalars(others).first() is None:
+        move(session, job, JobState.QUEUED, why, now=now)
+    else:
+        explain(job, why, now=now)
+
+
 def _tell_of_failure(session: Session, job: Job, *, now: datetime) -> None:
     word = Word(
         Topic.JOB_FAILED,

@@ -13,10 +13,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.db.models import Job, JobSilo, JobState, Lease, PartyStatus, Project, Silo, Worker
-from backend.jobs.decisions import JobView, LeaseView, SiloView
+from backend.jobs.decisions import JobView, LeaseView, ReplicaView, SiloView
 from backend.jobs.needs import NEEDS
 from backend.jobs.placing import WorkerView
-from backend.jobs.state import WANTS_SILOS
+from backend.jobs.replicas import committed_rounds, layout_of
+from backend.jobs.state import HOSTED, WANTS_SILOS
 from backend.parties.repository import online_workers
 from backend.settings import Settings
 from splitlearn.errors import SpecError
@@ -68,11 +69,12 @@ def active_jobs(session: Session, *, only: uuid.UUID | None = None) -> list[Acti
     # By the jobs that were found: joined with jobs, the parts of all there ever were would be read.
     ids = [job.id for job in jobs]
     silos, leases = _silos(session, ids), _leases(session, ids)
+    committed = _committed(session, jobs)
     found: list[ActiveJob] = []
     for job in jobs:
-        lease = leases.get(job.id)
+        lease = leases[job.id].get(0)
         try:
-            view = _view(session, job, silos[job.id], lease)
+            view = _view(session, job, silos[job.id], leases[job.id], committed.get(job.id, {}))
         except SpecError:  # one job that cannot be read must not hold up all others
             _log.exception("step_failed", job=str(job.id))
             continue
@@ -122,7 +124,29 @@ def _patience(spec_bytes: bytes) -> timedelta:
     return timedelta(seconds=JobSpec.parse(spec_bytes).patience_seconds)
 
 
-def _view(session: Session, job: Any, silos: Sequence[SiloView], lease: Any | None) -> JobView:
+def _committed(session: Session, jobs: Sequence[Any]) -> Mapping[uuid.UUID, dict[int, int]]:
+    """Return how far the replicas are of those jobs that have any."""
+    replicated = [job.id for job in jobs if _num_replicas(job.spec_bytes) > 1]
+    return committed_rounds(session, replicated) if replicated else {}
+
+
+def _num_replicas(spec_bytes: bytes) -> int:
+    try:
+        return layout_of(spec_bytes).num_replicas
+    except SpecError:  # told where the job is looked at
+        return 1
+
+
+def _view(
+    session: Session,
+    job: Any,
+    silos: Sequence[SiloView],
+    leases: Mapping[int, Any],
+    committed: Mapping[int, int],
+) -> JobView:
+    replicas = _replicas(job, leases, committed)
+    lease = None if replicas else leases.get(0)
+    is_placed = job.state is JobState.QUEUED or (replicas and job.state in HOSTED)
     return JobView(
         state=job.state,
         desired=job.desired,
@@ -131,9 +155,30 @@ def _view(session: Session, job: Any, silos: Sequence[SiloView], lease: Any | No
         silos=tuple(silos),
         lease=None if lease is None or lease.released_at is not None else _lease_view(lease),
         last_worker=None if lease is None else lease.name,
-        need=NEEDS.of(session, job.model_id, job.spec_bytes) if job.state is JobState.QUEUED else None,
+        need=NEEDS.of(session, job.model_id, job.spec_bytes) if is_placed else None,
         reason_code=job.reason_code,
+        replicas=replicas,
     )
+
+
+def _replicas(job: Any, leases: Mapping[int, Any], committed: Mapping[int, int]) -> tuple[ReplicaView, ...]:
+    layout = layout_of(job.spec_bytes)
+    if not layout.is_replicated:
+        return ()
+    found = []
+    for number in range(layout.num_replicas):
+        lease, rounds = leases.get(number), committed.get(number, 0)
+        is_open = lease is not None and lease.released_at is None
+        found.append(
+            ReplicaView(
+                number,
+                _lease_view(lease) if is_open else None,
+                committed=rounds,
+                is_done=lease is not None and rounds == layout.num_rounds and layout.is_done(lease),
+                last_worker=None if lease is None else lease.name,
+            )
+        )
+    return tuple(found)
 
 
 def _lease_view(lease: Any) -> LeaseView:
@@ -171,13 +216,17 @@ def _silos(session: Session, jobs: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, li
     return found
 
 
-def _leases(session: Session, jobs: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Any]:
+def _leases(session: Session, jobs: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, dict[int, Any]]:
+    """Return each job's leases by replica."""
     query = (
         select(
-            Lease.job_id, Lease.worker_epoch, Lease.expires_at, Lease.released_at, Lease.dispatched_at,
-            Lease.renewed_at, Worker.name, Worker.epoch, Worker.revoked_at,
+            Lease.job_id, Lease.replica, Lease.worker_epoch, Lease.expires_at, Lease.released_at,
+            Lease.dispatched_at, Lease.renewed_at, Lease.round, Worker.name, Worker.epoch, Worker.revoked_at,
         )
         .join(Worker, Worker.id == Lease.worker_id)
-        .where(Lease.job_id.in_(jobs), Lease.replica == 0)
+        .where(Lease.job_id.in_(jobs))
     )  # fmt: skip
-    return {lease.job_id: lease for lease in session.execute(query).all()}
+    found: defaultdict[uuid.UUID, dict[int, Any]] = defaultdict(dict)
+    for lease in session.execute(query).all():
+        found[lease.job_id][lease.replica] = lease
+    return found

@@ -28,9 +28,10 @@ from backend.jobs.decisions import (
     decide,
 )
 from backend.jobs.dispatch import Dispatcher
-from backend.jobs.moves import Why, explain, move
+from backend.jobs.moves import Why, explain, move, release_replica
 from backend.jobs.overview import ActiveJob, active_jobs, crew_of
 from backend.jobs.placing import WorkerView, in_turn
+from backend.jobs.replicas import layout_of
 from backend.jobs.repository import find_lease, lock_job, worker_of
 from backend.jobs.state import HOSTED
 from backend.parties.repository import find_party
@@ -136,7 +137,7 @@ def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:
     if to_send is not None:
         dispatcher.send(*to_send)
         with server.database.write() as session:
-            _note_dispatch(session, job_id, to_send[1].epoch, now=server.now())
+            _note_dispatch(session, job_id, to_send[1], now=server.now())
 
 
 def _jobs_to_step(server: Server) -> list[uuid.UUID]:
@@ -178,11 +179,11 @@ def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[st
         case Move():
             move(session, job, action.state, action.why, now=now)
         case Reclaim():
-            move(session, job, JobState.QUEUED, action.why, now=now)
+            _reclaim(session, job, action, now=now)
         case Assign():
-            return _assign(session, server, job, action.worker, now=now)
+            return _assign(session, server, job, action, now=now)
         case Dispatch():
-            lease = find_lease(session, job.id)
+            lease = find_lease(session, job.id, action.replica)
             assert lease is not None
             return worker_of(session, lease).name, _body(job, lease)
         case Explain():
@@ -190,14 +191,23 @@ def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[st
     return None
 
 
+def _reclaim(session: Session, job: Job, action: Reclaim, *, now: datetime) -> None:
+    lease = find_lease(session, job.id, action.replica)
+    if layout_of(job.spec_bytes).is_replicated and lease is not None and lease.released_at is None:
+        release_replica(session, job, lease, action.why, now=now)
+    else:
+        move(session, job, JobState.QUEUED, action.why, now=now)
+
+
 def _assign(
-    session: Session, server: Server, job: Job, name: str, *, now: datetime
+    session: Session, server: Server, job: Job, action: Assign, *, now: datetime
 ) -> tuple[str, DispatchBody] | None:
+    name, replica = action.worker, action.replica
     worker = find_party(session, PartyKind.WORKER, name)
     assert isinstance(worker, Worker)
-    lease = find_lease(session, job.id)
+    lease = find_lease(session, job.id, replica)
     if lease is None:
-        lease = Lease(job_id=job.id, replica=0, worker_id=worker.id, epoch=0, expires_at=now)
+        lease = Lease(job_id=job.id, replica=replica, worker_id=worker.id, epoch=0, expires_at=now)
         session.add(lease)
     lease.worker_id, lease.worker_epoch = worker.id, worker.epoch
     lease.epoch += 1
@@ -205,10 +215,13 @@ def _assign(
     lease.released_at = lease.dispatched_at = lease.renewed_at = None
     lease.round = lease.step = 0
     session.flush()
-    told = {"worker": name, "epoch": lease.epoch}
+    is_replicated = layout_of(job.spec_bytes).is_replicated
+    told = {"worker": name, "epoch": lease.epoch, **({"replica": replica} if is_replicated else {})}
     emit(session, job.project_id, EventKind.LEASE_GRANTED, body=told, now=now, job_id=job.id)
-    why = Why("leased", name, "was given the trunk", f"epoch {lease.epoch}", "it loads the trunk, silos join")
-    move(session, job, JobState.PREPARING, why, now=now)
+    what = f"was given replica {replica} of the trunk" if is_replicated else "was given the trunk"
+    why = Why("leased", name, what, f"epoch {lease.epoch}", "it loads the trunk, silos join")
+    if job.state is JobState.QUEUED:
+        move(session, job, JobState.PREPARING, why, now=now)
     return name, _body(job, lease)
 
 
@@ -221,10 +234,10 @@ def _body(job: Job, lease: Lease) -> DispatchBody:
     )
 
 
-def _note_dispatch(session: Session, job_id: uuid.UUID, epoch: int, *, now: datetime) -> None:
+def _note_dispatch(session: Session, job_id: uuid.UUID, sent: DispatchBody, *, now: datetime) -> None:
     lock_job(session, job_id)
-    lease = find_lease(session, job_id)
-    if lease is not None and lease.epoch == epoch:
+    lease = find_lease(session, job_id, sent.replica)
+    if lease is not None and lease.epoch == sent.epoch:
         lease.dispatched_at = now
 
 

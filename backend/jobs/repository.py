@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, exists, func, select, union_all
+from sqlalchemy import ColumnElement, exists, select, union_all
 from sqlalchemy.orm import Session
 
 from backend.db.models import (
@@ -23,6 +23,7 @@ from backend.db.models import (
     Worker,
 )
 from backend.jobs.errors import UnknownJobError
+from backend.jobs.replicas import replica_of
 from backend.jobs.state import WANTS_SILOS
 from backend.paging import Cursor, is_before, is_behind
 from backend.parties.repository import find_party
@@ -115,13 +116,20 @@ def jobs_of_silo(session: Session, silo_id: uuid.UUID) -> Sequence[SiloTask]:
     query = (
         select(Job, JobSilo, Lease, Worker.name, Artifact)
         .join(JobSilo, JobSilo.job_id == Job.id)
-        .outerjoin(Lease, (Lease.job_id == Job.id) & (Lease.replica == 0))
+        .outerjoin(Lease, Lease.job_id == Job.id)
         .outerjoin(Worker, Worker.id == Lease.worker_id)
         .outerjoin(Artifact, Artifact.id == Job.result_id)
         .where(JobSilo.silo_id == silo_id, Job.state.in_(WANTS_SILOS), JobSilo.finished_at.is_(None))
         .order_by(Job.created_at, Job.id)
     )
-    return [SiloTask(*row) for row in session.execute(query).all()]
+    found: dict[uuid.UUID, SiloTask] = {}
+    for job, part, lease, worker, result in session.execute(query).all():
+        is_its_own = lease is not None and lease.replica == replica_of(job, part)
+        if is_its_own or job.id not in found:
+            found[job.id] = SiloTask(
+                job, part, lease if is_its_own else None, worker if is_its_own else None, result
+            )
+    return list(found.values())
 
 
 def silo_fingerprints(session: Session, silos: Collection[uuid.UUID]) -> dict[uuid.UUID, object]:
@@ -203,12 +211,6 @@ def rounds_of(session: Session, job_id: uuid.UUID, *, after: tuple[int, int], li
         (Round.number > number) | ((Round.number == number) & (Round.replica > replica)),
     )
     return session.scalars(query.order_by(Round.number, Round.replica).limit(limit)).all()
-
-
-def last_committed(session: Session, job_id: uuid.UUID) -> int:
-    """Return the number of the last round that counts; 0 before the first."""
-    query = select(func.max(Round.number)).where(Round.job_id == job_id, Round.state == RoundState.COMMITTED)
-    return session.scalar(query) or 0
 
 
 def artifacts_of(

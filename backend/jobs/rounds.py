@@ -2,20 +2,24 @@
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.db.models import Artifact, Job, Round, RoundState
+from backend.jobs.replicas import layout_of
 
 
 def kept_rounds(session: Session, job: Job) -> list[int]:
-    """Return the committed rounds whose checkpoint stays in the store."""
+    """Return the committed rounds whose checkpoint stays in the store, that of every replica."""
     query = (
         select(Round.number)
         .join(Artifact, Round.checkpoint_id == Artifact.id)
         .where(Round.job_id == job.id, Round.state == RoundState.COMMITTED, Artifact.expires_at.is_(None))
+        .group_by(Round.number)
+        .having(func.count() == layout_of(job.spec_bytes).num_replicas)
+        .order_by(Round.number)
     )
-    return sorted(set(session.scalars(query).all()))
+    return list(session.scalars(query).all())
 
 
 def abandon_after(

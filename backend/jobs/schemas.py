@@ -117,7 +117,8 @@ class JobDetailAnswer(JobAnswer):
         spec: As signed.
         schedule: How silos and trunk take turns.
         rounds_committed: The last round in the artifact store.
-        lease: Who hosts the trunk now.
+        lease: Who hosts the trunk now, or its first replica that is hosted.
+        leases: Who hosts which replica now.
         metrics_kept, logs_kept: ``whole``, ``thinned`` (a tenth of the steps) or ``dropped``.
     """
 
@@ -127,6 +128,7 @@ class JobDetailAnswer(JobAnswer):
     silos: list[JobSiloAnswer]
     rounds_committed: int
     lease: JobLeaseAnswer | None
+    leases: list[JobLeaseAnswer]
     metrics_kept: str
     logs_kept: str
 

@@ -15,6 +15,7 @@ from backend.events import EventKind, emit
 from backend.jobs.errors import JobOverError, NoLeaseError, WrongStateError
 from backend.jobs.lost_silos import LOST
 from backend.jobs.moves import Why, move
+from backend.jobs.replicas import replica_of
 from backend.jobs.repository import SiloTask, find_lease, find_part, jobs_of_silo, worker_of
 from backend.jobs.state import ENDED, HOSTED
 from backend.settings import Settings
@@ -90,7 +91,7 @@ def attach(session: Session, settings: Settings, part: Part, attempt: str, *, no
         raise JobOverError(f"the job is {job.state.value}")
     if row.finish_outcome == LOST:
         raise JobOverError(f"this silo's part is over: {row.finish_message}")
-    lease = find_lease(session, job.id)
+    lease = find_lease(session, job.id, replica_of(job, row))
     if lease is None or lease.released_at is not None or job.state not in HOSTED:
         raise NoLeaseError(f"the job is {job.state.value}: no worker hosts the trunk")
     if row.attached_epoch == lease.epoch and row.attempt != attempt:

@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job, JobSilo, Silo
-from backend.jobs.repository import find_lease, last_committed, silos_of, worker_of
+from backend.db.models import Job, JobSilo, Lease, Silo
+from backend.jobs.replicas import common_round, open_leases
+from backend.jobs.repository import silos_of, worker_of
 from backend.jobs.schemas import (
     JobAnswer,
     JobDetailAnswer,
@@ -37,6 +38,7 @@ def show(job: Job) -> JobAnswer:
 
 def show_detail(session: Session, job: Job) -> JobDetailAnswer:
     """Return a job, whole."""
+    leases = [_lease(session, lease) for lease in open_leases(session, job)]
     spec = json.loads(job.spec_bytes)
     return JobDetailAnswer(
         **show(job).model_dump(),
@@ -44,8 +46,9 @@ def show_detail(session: Session, job: Job) -> JobDetailAnswer:
         spec_digest=job.spec_digest.hex(),
         schedule=_schedule(job, spec),
         silos=[_show_silo(part, silo) for part, silo in silos_of(session, job.id)],
-        rounds_committed=last_committed(session, job.id),
-        lease=_lease(session, job),
+        rounds_committed=common_round(session, job),
+        lease=next(iter(leases), None),
+        leases=leases,
         metrics_kept=job.metrics_kept,
         logs_kept=job.logs_kept,
     )
@@ -84,10 +87,7 @@ def _show_silo(part: JobSilo, silo: Silo) -> JobSiloAnswer:
     )
 
 
-def _lease(session: Session, job: Job) -> JobLeaseAnswer | None:
-    lease = find_lease(session, job.id)
-    if lease is None or lease.released_at is not None:
-        return None
+def _lease(session: Session, lease: Lease) -> JobLeaseAnswer:
     return JobLeaseAnswer(
         replica=lease.replica,
         worker=worker_of(session, lease).name,

@@ -13,6 +13,7 @@ from backend.federation.service import federation_of
 from backend.federation.signer import ticket_key
 from backend.gateway import Conversation, Role, SeatDocument, StandingDocument, issue_ticket
 from backend.jobs.errors import LeaseLostError, UnknownJobError
+from backend.jobs.replicas import replica_of
 from backend.jobs.state import ENDED, HOSTED
 from backend.parties.repository import find_party
 from backend.parties.standing import is_out
@@ -42,7 +43,7 @@ def give_ticket(
     job_id = uuid.UUID(body.job)
     job = session.get(Job, job_id)
     lease = session.get(Lease, (job_id, body.replica), with_for_update=may_arrange)
-    silo = _silo_in(session, job_id, body.silo)
+    silo = None if job is None else _silo_of(session, job, body.replica, body.silo)
     if job is None or lease is None or silo is None or not _is_own_side(caller, silo, lease):
         raise UnknownJobError(
             f"the caller has no part in a conversation of silo {body.silo!r} in job {body.job}"
@@ -100,6 +101,12 @@ def _has_seat(lease: Lease, party: Party | None) -> bool:
     return not isinstance(party, Worker) or party.id == lease.worker_id
 
 
-def _silo_in(session: Session, job_id: uuid.UUID, name: str) -> Silo | None:
-    query = select(Silo).join(JobSilo).where(JobSilo.job_id == job_id, Silo.name == name)
-    return session.scalars(query).one_or_none()
+def _silo_of(session: Session, job: Job, replica: int, name: str) -> Silo | None:
+    """Return a silo that a replica of a job serves."""
+    query = (
+        select(JobSilo, Silo)
+        .join(Silo, Silo.id == JobSilo.silo_id)
+        .where(JobSilo.job_id == job.id, Silo.name == name)
+    )
+    found = session.execute(query).one_or_none()
+    return None if found is None or replica_of(job, found[0]) != replica else found[1]

@@ -270,6 +270,8 @@ class LeaseAnswer(Answer):
         max_resume_round: Highest round that may be resumed from; None for any.
         checkpoint: The newest committed round that counts; None before the first.
         lost: Silos of the roster that rounds are trained without.
+        contributions: With replicas: what each has committed of the checkpoint's round, in their order. Their
+            average is what this one goes on with.
     """
 
     job: JobId
@@ -285,6 +287,7 @@ class LeaseAnswer(Answer):
     max_resume_round: int | None = None
     checkpoint: Checkpoint | None = None
     lost: tuple[str, ...] = ()
+    contributions: tuple[BlobRef, ...] = ()
 
 
 class RenewBody(Body):
@@ -333,13 +336,15 @@ class ReleaseBody(Body):
 
     Attributes:
         outcome: ``waiting`` for silos that made no progress within patience; ``stuck`` where a computation of
-            the worker's own did not come back.
+            the worker's own did not come back; ``round_done`` for a replica's round.
         result: The trunk's trained tensors; with ``completed`` only.
         away: With ``waiting``: those silos.
     """
 
     epoch: Epoch
-    outcome: Literal["completed", "failed", "cancelled", "paused", "drained", "waiting", "stuck"]
+    outcome: Literal[
+        "completed", "failed", "cancelled", "paused", "drained", "waiting", "stuck", "round_done"
+    ]
     code: Word = "completed"
     reason: Reason
     result: BlobRef | None = None

@@ -2,7 +2,13 @@
 
 from splitlearn.parties.averaging import SiloAveraging, average_at_trunk
 from splitlearn.parties.compute import ComputeThread, StuckError
-from splitlearn.parties.plan import Turn, averages_after, evaluates_after, turns_of_round
+from splitlearn.parties.plan import (
+    Turn,
+    averages_after,
+    evaluates_after,
+    evaluates_saved_rounds,
+    turns_of_round,
+)
 from splitlearn.parties.progress import (
     BlocksAveraged,
     Evaluated,
@@ -47,6 +53,7 @@ __all__ = [
     "average_at_trunk",
     "averages_after",
     "evaluates_after",
+    "evaluates_saved_rounds",
     "ignore_progress",
     "turns_of_round",
 ]

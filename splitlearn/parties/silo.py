@@ -50,6 +50,10 @@ _MICRO_BATCHES_AHEAD = 2  # one at the trunk while the next is on its way
 _BATCHES_AHEAD = 2  # likewise in an evaluation
 
 
+class _SittingIsOverError(Exception):
+    """The trunk of a replica ended after a round: whoever hosts it next goes on."""
+
+
 class _StepIsVoidError(Exception):
     """The trunk declared the previous step void."""
 
@@ -116,16 +120,18 @@ class SiloParty:
     min_metric_rows: int = 1
     _state_round: int = field(default=0, init=False)
     _steps_in_round: int = field(default=0, init=False)
+    _has_just_saved: bool = field(default=False, init=False)
 
     async def run(self) -> None:
-        """Take part until the trunk ends the job.
+        """Take part until the trunk ends the job; of a replica, until it ends after a round.
 
         Raises:
             TrainingError: The trunk ended the job before its end.
             TrunklineError: The conversation, the data or the disk failed; the trunk is told that, not how.
         """
         try:
-            await self._follow()
+            with contextlib.suppress(_SittingIsOverError):
+                await self._follow()
         except TrunklineError:
             await self._farewell(GoodbyeReason.FAILED)
             raise
@@ -175,6 +181,8 @@ class SiloParty:
     async def _receive(self) -> Message:
         message = (await self.exchange.receive()).message
         if isinstance(message, JobEnd) and message.status is not JobStatus.COMPLETED:
+            if message.status is JobStatus.CANCELLED and self._has_just_saved:
+                raise _SittingIsOverError
             raise TrainingError(
                 f"the trunk's worker {self.exchange.peer} ended the job as {message.status.name.lower()} "
                 f"in round {self._state_round + 1}; its log says why"
@@ -191,6 +199,7 @@ class SiloParty:
                 await self.exchange.flushed()
 
     async def _take_turn(self, turn: TurnStart) -> None:
+        self._has_just_saved = False
         is_saved = turn.phase is not Phase.TRAIN and evaluates_saved_rounds(self.spec)
         await self._go_to_round(turn.round + is_saved)
         self.on_progress(TurnStarted(self.silo, turn.phase, turn.round, turn.first_step, turn.num_steps))
@@ -219,6 +228,7 @@ class SiloParty:
         if self.checkpoints is not None:
             await self.compute(self.checkpoints.save, self.trainer.state(), round_number=round_number)
         self._state_round, self._steps_in_round = round_number, 0
+        self._has_just_saved = evaluates_saved_rounds(self.spec)
         await self._send(RoundSaved(round=round_number))
 
     def _keep_best(self, round_number: int) -> None:

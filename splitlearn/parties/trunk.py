@@ -72,9 +72,11 @@ class TrunkParty:
         replica: Which of the job's trunks this is; 0 where there is one.
         peers: The others; None where there is one. With others, a round's checkpoint is what this
             replica contributes to the average of all, from which each goes on.
+        stops_after_a_round: End once a round is committed; who hosts this replica next takes the average.
         is_asked_to_stop: Looked at after every round; True ends the party there, all silos told.
         last_round: The last round that every party has a checkpoint of, and that is published.
         rounds: Which rounds were trained, and which of them the result is of.
+        is_over: Whether the job was led to its end.
     """
 
     spec: JobSpec
@@ -86,9 +88,11 @@ class TrunkParty:
     publish: Publish | None = None
     replica: int = 0
     peers: Peers | None = None
+    stops_after_a_round: bool = False
     is_asked_to_stop: Callable[[], bool] = lambda: False
     last_round: int = field(default=0, init=False)
     rounds: WatchedRounds = field(init=False)
+    is_over: bool = field(default=False, init=False)
     _table: RoundTable = field(init=False)
     _publishing: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -138,6 +142,10 @@ class TrunkParty:
             if self.peers is None and evaluates_after(self.spec, round_number):
                 await self._evaluate(round_number)
             await self._commit(round_number)
+            if self.stops_after_a_round:
+                await self._published()
+                await self._farewell(JobStatus.CANCELLED)
+                return
             await self._take_average(round_number)
         await self._published()
         await self.compute(self.trainer.restore_best)
@@ -146,6 +154,7 @@ class TrunkParty:
         # Every party has saved the last round: a goodbye that gets lost takes nothing away from that.
         with contextlib.suppress(LinkError, TrainingError):
             await self._table.collect(self._roster, Goodbye)
+        self.is_over = True
         self.on_progress(JobFinished(self._replica))
 
     async def _farewell(self, status: JobStatus) -> None:

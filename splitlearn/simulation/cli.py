@@ -99,7 +99,7 @@ def demo(
         Schedule,
         typer.Option(
             help="client-batching: one trunk step on all silos' activations. serial: silos take turns. "
-            "hierarchical: --replicas trunks side by side, averaged after each round; with --in-process. "
+            "hierarchical: --replicas trunks side by side, averaged after each round. "
             "auto is not served yet.",
             rich_help_panel=_WHO,
         ),

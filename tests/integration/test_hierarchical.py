@@ -114,7 +114,7 @@ class TestAverage:
         assert_same(replicated.trunk(), single.trunk())
 
     def test_leaves_moments_as_the_specification_says(self, new_job: NewJob) -> None:
-        """Two runs agree; whether moments are averaged shows in what a replica contributes to the next round."""
+        """Two runs agree; whether moments are averaged shows in what a replica contributes next."""
         jobs = [
             three_silos(new_job, rounds=2, steps_per_round=2, replica_moments=moments)
             for moments in ("kept", "kept", "averaged")

@@ -193,11 +193,11 @@ class TestReplicas:
         with pytest.raises(SpecError, match=sentence):
             JobSpec.parse(fields(**changes))
 
-    def test_are_served_in_one_process(self) -> None:
-        spec = JobSpec.parse(
-            fields(schedule="hierarchical", replicas=2, replica_schedule="serial", turn_steps=2)
-        )
-        spec.refuse_unserved(on_platform=False)
+    def test_are_served(self) -> None:
+        replicas = {"schedule": "hierarchical", "replicas": 2}
+        JobSpec.parse(fields(**replicas, replica_schedule="serial", turn_steps=2)).refuse_unserved()
+        averaged = JobSpec.parse(fields(**replicas, silo_blocks="averaged", silos=THREE))
+        averaged.refuse_unserved(on_platform=False)
 
     def test_change_the_digest_only_where_they_are_asked_for(self) -> None:
         assert b"replica" not in JobSpec.parse(fields()).canonical_bytes()
@@ -234,7 +234,10 @@ class TestRefuseUnserved:
                 {"silo_blocks": "averaged", "silos": THREE, "on_lost_silo": "continue"},
                 r"silo_blocks with on_lost_silo: \('averaged', 'continue'\)",
             ),
-            ({"schedule": "hierarchical", "replicas": 2}, "schedule: 'hierarchical'"),
+            (
+                {"schedule": "hierarchical", "replicas": 2, "silo_blocks": "averaged", "silos": THREE},
+                r"silo_blocks with schedule: \('averaged', 'hierarchical'\)",
+            ),
             ({"schedule": "auto"}, "schedule: 'auto'"),
             ({"start_from": "runs/first"}, "start_from: 'runs/first'"),
             ({"privacy": {"noise": 0.1}}, r"privacy\.noise: 0\.1"),

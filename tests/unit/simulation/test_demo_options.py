@@ -195,7 +195,7 @@ class TestUnserved:
     @pytest.mark.parametrize(
         ("options", "field"),
         [
-            (DemoOptions(schedule="hierarchical", replicas=2), "schedule"),
+            (DemoOptions(schedule="hierarchical", replicas=2, silo_blocks="averaged"), "silo_blocks"),
             (DemoOptions(schedule="auto"), "schedule"),
         ],
     )
