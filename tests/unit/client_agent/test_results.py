@@ -1,0 +1,95 @@
+"""The silo's whole result, out of its checkpoints and the trunk's tensors."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from client_agent.places import JobFolder
+from client_agent.preparation import Prepared
+from client_agent.results import export_whole
+from client_agent.training_loop import SiloCheckpoints, load_blocks
+from splitlearn.errors import StorageError
+from splitlearn.partition import ModelFolder, load_trunk, segment_state
+from splitlearn.spec import JobSpec
+from splitlearn.tasks import SiloData
+from splitlearn.training import SiloTrainer
+
+WATCHED = {"every_rounds": 1, "keep_best": True, "patience_evaluations": 2}
+LAYER = "model.layers.0.mlp.up_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A small random model."""
+    path = tmp_path_factory.mktemp("model")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "vocab_size": 11}
+    config = AutoConfig.for_model("llama", **sizes, num_attention_heads=2, num_key_value_heads=2)
+    with torch.random.fork_rng(devices=[]):
+        AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    return ModelFolder.open(path)
+
+
+def prepared(folder: ModelFolder, **fields: Any) -> Prepared:
+    spec = JobSpec.parse(
+        {
+            "model": "m",
+            "silos": [{"name": "a", "dataset": "d"}],
+            "silo_blocks": "local",
+            "adapter": {"kind": "full"},
+            "rounds": 9,
+            **fields,
+        }
+    )
+    cut = folder.cut(bottom_layers=1, top_layers=1)
+    return Prepared(spec, "a", folder, cut, cast("SiloData", None))
+
+
+def train(job: Prepared, place: JobFolder, *, rounds: int, best: int | None) -> dict[int, Tensor]:
+    """Save so many rounds, each with other blocks; return one of their tensors, by round."""
+    blocks = load_blocks(job, "cpu")
+    trainer = SiloTrainer(blocks, spec=job.spec, silo="a")
+    weight = dict(blocks.bottom.named_trainable())[LAYER]
+    found = {}
+    for number in range(1, rounds + 1):
+        with torch.no_grad():
+            weight.fill_(number)
+        if number == best:
+            trainer.keep_best(number)
+        SiloCheckpoints(job, place.checkpoints).save(trainer.state(), round_number=number)
+        found[number] = weight.detach().clone()
+    return found
+
+
+def exported(job: Prepared, place: JobFolder, tmp_path: Path) -> Tensor:
+    trunk = load_trunk(job.folder, job.cut, adapter=job.spec.adapter, seed=0)
+    save_file(segment_state(trunk), tmp_path / "trunk.safetensors")
+    result = export_whole(job, place, trunk=tmp_path / "trunk.safetensors", base_name="m")
+    tensors: dict[str, Tensor] = load_file(result / "model.safetensors")
+    return tensors[LAYER]
+
+
+class TestExport:
+    def test_is_of_the_last_round_of_the_plan(self, folder: ModelFolder, tmp_path: Path) -> None:
+        job, place = prepared(folder), JobFolder(tmp_path / "job")
+        values = train(job, place, rounds=9, best=None)
+        assert torch.equal(exported(job, place, tmp_path), values[9])
+
+    def test_is_of_the_best_round_of_a_job_that_ended_early(
+        self, folder: ModelFolder, tmp_path: Path
+    ) -> None:
+        """Its checkpoint is long gone: the last one holds it."""
+        job, place = prepared(folder, evaluation=WATCHED), JobFolder(tmp_path / "job")
+        values = train(job, place, rounds=4, best=1)
+        assert SiloCheckpoints(job, place.checkpoints).rounds() == [3, 4]
+        assert torch.equal(exported(job, place, tmp_path), values[1])
+
+    def test_refuses_a_job_of_which_rounds_are_missing(self, folder: ModelFolder, tmp_path: Path) -> None:
+        job, place = prepared(folder), JobFolder(tmp_path / "job")
+        train(job, place, rounds=4, best=None)
+        with pytest.raises(StorageError, match="round-00000009"):
+            exported(job, place, tmp_path)
