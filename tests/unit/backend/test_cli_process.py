@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,24 @@ class Running:
         assert isinstance(opened, http.client.HTTPResponse)
         return opened
 
+    @contextmanager
+    def half_a_question(self) -> Iterator[socket.socket]:
+        """A connection with a request of which the server has seen the head."""
+        address = ("127.0.0.1", int(self.environment["TRUNKLINE_PORT"]))
+        with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(_QUESTION[0])
+            assert connection.recv(1024).startswith(b"HTTP/1.1 100 ")
+            yield connection
+
+
+_BODY = b'{"name": "nobody", "password": "a-wrong-password"}'
+_QUESTION = (
+    b"POST /api/v1/sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(_BODY),
+    _BODY,
+)
+"""A request's head and body. The server answers the head alone by 100: then it is being served."""
+
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
@@ -116,10 +135,12 @@ class TestApi:
         refused = running.run("silos", "revoke", "north")
         assert refused.returncode == 12
         assert "'north'" in refused.stderr
-        with running.events() as events:
+        with running.events() as events, running.half_a_question() as asking:
             assert next(events) == b": begin\n"
-            running.process.send_signal(signal.SIGINT)
+            running.process.send_signal(signal.SIGTERM)
             assert events.read() == b"\n"  # whole: one that is cut off has no last chunk, and raises
+            asking.sendall(_QUESTION[1])
+            assert asking.recv(1024).startswith(b"HTTP/1.1 401 ")  # what had begun is answered
         assert running.process.wait(PATIENCE_SECONDS) == 0
         after = running.run("users", "list")
         assert after.returncode == 12
