@@ -176,14 +176,15 @@ def hierarchical_step_seconds(
     Args:
         replica_seconds: What each replica needs for a step of all its own silos.
         num_workers: That host them; with fewer than replicas these take turns, round by round.
-        cores: Who shares processors.
+        cores: Who shares processors: then what each replica needs is of all of them, and adds up.
         average_seconds: Of the trunks, at a round's end.
         steps_per_round: Over which that is spread.
     """
     waves = [
         replica_seconds[first : first + num_workers] for first in range(0, len(replica_seconds), num_workers)
     ]
-    return sum(cores.together(wave) for wave in waves) + average_seconds / steps_per_round
+    meet = max if cores.number is None else sum
+    return sum(meet(wave) for wave in waves) + average_seconds / steps_per_round
 
 
 def ideal_gain(num_silos: int, *, round_trip_seconds: float, batch_seconds: float) -> float:

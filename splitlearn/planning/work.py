@@ -22,11 +22,13 @@ _ATTENTION_PRODUCTS = 2  # queries by keys, weights by values: each heads x head
 _MATRIX_AXES = 2
 _EXPERTS = ".experts."
 _SGD_SHARE = 0.4  # of what AdamW moves: no moments
-_IN_PLACE = 1.25
+_IN_PLACE = 1.15
 """A step's layers take so many times as long as those of the probe, which find all they need in the cache: by
 ``python -m bench.planner``."""
 _SEGMENT_CALLS = 1
 """Calling a segment, which makes masks and positions and takes what is padded out, costs as a layer does."""
+_ADAPTER_CALLS = 1.5
+"""Calling a layer whose products have adapters beside them costs half as much again."""
 _UNDO_SHARE = 0.75  # on top: parameters and both moments are copied before every step
 
 
@@ -139,7 +141,7 @@ def batch_work(folder: ModelFolder, cut: Cut, role: Role, training: Training) ->
     products = passes * parameters + (_adapter_passes(folder, cut, role, training))
     attention = _ATTENTION_PRODUCTS * Widths.of(folder).attention * training.batch.row_tokens
     num_layers = len(cut.layers(role))
-    scores = (3 if calls == 1 else 1) * attention * num_layers  # nothing of a score is a parameter
+    scores = (3 if calls >= 1 else 1) * attention * num_layers  # nothing of a score is a parameter
     head = _head(folder, training) if role is Role.TOP else 0
     return Work(
         width=folder.hidden_size,
@@ -195,7 +197,8 @@ def _passes(role: Role, training: Training) -> tuple[int, float]:
     is_full = training.trains and not isinstance(training.adapter, LoraAdapter)
     if role is Role.BOTTOM and not training.trains:
         return 1, 0.5
-    return (3 if is_full else 2), 1.0
+    calls = _ADAPTER_CALLS if training.trains and not is_full else 1.0
+    return (3 if is_full else 2), calls
 
 
 def _adapter_passes(folder: ModelFolder, cut: Cut, role: Role, training: Training) -> int:

@@ -70,8 +70,8 @@ class TestHierarchical:
         seconds = hierarchical_step_seconds([3.0] * 2, num_workers=2, average_seconds=10, steps_per_round=20)
         assert seconds == 3.5
 
-    def test_shared_cores_bound_what_runs_side_by_side(self) -> None:
-        assert hierarchical_step_seconds([3.0] * 4, num_workers=4, cores=Cores(2)) == 6.0
+    def test_on_shared_cores_each_replica_needs_all_of_them(self) -> None:
+        assert hierarchical_step_seconds([3.0] * 4, num_workers=4, cores=Cores(2)) == 12.0
 
 
 class TestIdealGain:
