@@ -38,6 +38,8 @@ from splitlearn.errors import ProcessError, TrunklineError
 _ABSENT, _INTERRUPTED = 2, 130
 _SAMPLE_SECONDS = 60.0
 _LOOK_SECONDS = 0.25
+_ROUNDS, _STEPS_PER_ROUND = 4, 10
+_UNDISTURBED_SECONDS = 1800.0
 _STILL_SECONDS = 900.0
 """Without a committed round: longer than patience (300 s), a retry of everything, and a slow machine."""
 
@@ -98,12 +100,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, folder: Path, season: Season) -> None:
-    inputs = make_inputs(folder, rounds=6, steps_per_round=20)
+    inputs = make_inputs(folder, rounds=_ROUNDS, steps_per_round=_STEPS_PER_ROUND)
     with own_postgresql() as database, own_redis() as broker:
         stage = Stage(folder / "stage", inputs, database=database, broker=broker)
         say("starting PostgreSQL, Redis, API, gateway, worker and two agents ...")
         with stage.running():
-            undisturbed = stage.finish(stage.submit(inputs.job()))
+            undisturbed = stage.finish(stage.submit(inputs.job()), timeout_seconds=_UNDISTURBED_SECONDS)
+            say("the first job, which was let alone, is done; faults from now on ...")
             weather = Weather(stage, random.Random(options.seed))  # noqa: S311 - repeatable, no secret
             _soak(stage, inputs, weather, undisturbed, season, seconds=60.0 * options.minutes)
 
