@@ -3,9 +3,7 @@
 Each row trains one shape under one schedule, in one process whose parties share its cores, and asks the
 planner (splitlearn.planning) for the same. The process measures its own speed before and after it trains,
 and the planner gets the mean: what else the machine does, both meet. Memory is measured role by role in
-processes of their own, as in bench.party_memory. With ``--platform`` one more row is a job on the real
-platform, whose planner knows no more than its worker told of itself, and what this process knows of the
-silos.
+processes of their own, as in bench.party_memory.
 
 ``of it``: what was predicted as a share of what was measured; the target is 0.75 to 1.25.
 """
