@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,12 @@ from backend.gateway.process import allow_files
 from backend.settings import Settings
 from bench.api_process import api_process, cpu_seconds, make_settings
 from bench.api_world import DATASET, make_first, make_spec, silo_name
-from bench.fleet_agents import Agent, Fleet
+from bench.fleet_agents import WAIT_SECONDS, Agent, Fleet, NoAnswerError
 from bench.gateway import IDLE_COLUMNS, idle_cells, idle_row
 from bench.machine import describe_machine
 from bench.stage.servers import OwnServer, ServerAbsentError, own_postgresql
 from bench.tables import Row, json_path, positive, print_table, say, write_json
+from splitlearn.control_plane.session import HEARTBEAT_SECONDS
 from splitlearn.errors import TrunklineError
 from splitlearn.identity import CertificateKind, SigningKey
 from splitlearn.wire import Limits
@@ -44,7 +45,7 @@ from splitlearn.wire import Limits
 _INTERRUPTED = 130
 _SETTLE_SECONDS = 10.0
 _NEWS_SECONDS = 2.0
-_NEWS_TIMEOUT_SECONDS = 30.0
+_NEWS_TIMEOUT_SECONDS = 120.0
 _ASKED = 3
 """Silos of each job."""
 _PERCENT = 100
@@ -156,6 +157,7 @@ async def _measure(
     async with fleet:
         say(f"{len(fleet.agents)} agents sign in ...")
         start_bytes = process.memory_info().rss
+        person = await _sign_in(fleet, first)
         signed_in = await fleet.sign_in()
         fleet.begin()
         await asyncio.sleep(_SETTLE_SECONDS)
@@ -169,12 +171,16 @@ async def _measure(
         per_second = (fleet.num_answers - answers) / seconds
         waiting_bytes = process.memory_info().rss
         say(f"{options.news} jobs are submitted ...")
-        news = await _news(fleet, first, options.news)
+        news = await _news(fleet, person, options.news)
         fleet.check()
     return {
         "agents": len(fleet.agents),
         "sign_in_seconds": signed_in,
         "answers_per_second": per_second,
+        "wanted_per_second": len(fleet.agents) * (1 / HEARTBEAT_SECONDS + 1 / WAIT_SECONDS),
+        "unanswered": fleet.num_unanswered,
+        "news_told": len(news),
+        "news_wanted": _ASKED * options.news,
         **{f"{name}_cores": value for name, value in cores.items()},
         "api_start_bytes": start_bytes,
         "api_waiting_bytes": waiting_bytes,
@@ -184,16 +190,29 @@ async def _measure(
     }
 
 
-async def _news(fleet: Fleet, first: FirstAdmin, number: int) -> list[float]:
-    """Submit jobs; return how long after each answer each of its silos knew.
+async def _sign_in(fleet: Fleet, first: FirstAdmin) -> str:
+    """Sign the first admin in; return the token."""
+    body = {"name": first.name, "password": first.password}
+    token: str = (await fleet.call("POST", "/sign-in", body=body))["token"]
+    return token
+
+
+async def _news(fleet: Fleet, token: str, number: int) -> list[float]:
+    """Submit jobs; return how long after each answer each of its silos knew, as far as they came to know.
+
+    An API that has too much to do tells late, or not at all: that ends the questions, and is no failure of
+    the benchmark, which says how many were told.
 
     Raises:
         ProcessError: The API refused one.
-        TimeoutError: A silo was not told.
     """
-    body = {"name": first.name, "password": first.password}
-    token = (await fleet.call("POST", "/sign-in", body=body))["token"]
     late: list[float] = []
+    with suppress(NoAnswerError, TimeoutError):
+        await _tell_news(fleet, token, number, late)
+    return late
+
+
+async def _tell_news(fleet: Fleet, token: str, number: int, late: list[float]) -> None:
     for each in range(number):
         asked = [1 + (each * _ASKED + offset) % len(fleet.agents) for offset in range(_ASKED)]
         job = await fleet.call("POST", "/jobs", token=token, body={"spec": make_spec(asked)})
@@ -201,9 +220,8 @@ async def _news(fleet: Fleet, first: FirstAdmin, number: int) -> list[float]:
         async with asyncio.timeout(_NEWS_TIMEOUT_SECONDS):
             for silo in asked:
                 await fleet.agents[silo - 1].knows(job["id"])
-        late += [max(0.0, fleet.agents[silo - 1].seen[job["id"]] - begin) for silo in asked]
+                late.append(max(0.0, fleet.agents[silo - 1].seen[job["id"]] - begin))
         await asyncio.sleep(_NEWS_SECONDS)
-    return late
 
 
 def _cpu(api: int, database: OwnServer) -> Mapping[str, float]:
@@ -231,7 +249,7 @@ def _show(row: Row, gateway: Row) -> None:
                 str(row["agents"]),
                 f"{row['sign_in_seconds']:.1f}",
                 *(f"{row[f'{name}_cores']:.3f}" for name in ("api", "postgresql", "agents")),
-                f"{row['answers_per_second']:.0f}",
+                f"{row['answers_per_second']:.0f} of {row['wanted_per_second']:.0f}",
                 f"{row['api_waiting_bytes'] / (1 << 20):.0f}",
                 f"{each:.0f}",
             )
@@ -252,6 +270,10 @@ def _show(row: Row, gateway: Row) -> None:
                 ("until a silo knows of a job", "news"),
             )
         ],
+    )
+    say(
+        f"{row['news_told']} of {row['news_wanted']} silos were told of their job in time; "
+        f"{row['unanswered']} questions were not answered"
     )
     print_table("Connections at the gateway that only wait", IDLE_COLUMNS, [idle_cells(gateway)])
 

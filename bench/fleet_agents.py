@@ -24,6 +24,11 @@ WAIT_SECONDS = 20.0
 _PREFIX = "/api/v1"
 _SIGN_IN_AT_ONCE = 20
 _TIMEOUT_SECONDS = 120.0
+_PAUSE_SECONDS = 1.0
+
+
+class NoAnswerError(ProcessError):
+    """The API did not answer: it has too much to do, or is gone."""
 
 
 @dataclass
@@ -59,6 +64,8 @@ class Agent:
 class Fleet:
     """All agents, and how long the control plane took to answer them.
 
+    An agent that is not answered asks again, as the product's do; how often that was is ``num_unanswered``.
+
     Args:
         url: The API's; also what is signed.
         agents: Who.
@@ -73,7 +80,7 @@ class Fleet:
             limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
         )
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
-        self.num_answers = 0
+        self.num_answers = self.num_unanswered = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -115,10 +122,17 @@ class Fleet:
         """Ask once; return the answer.
 
         Raises:
+            NoAnswerError: None came.
             ProcessError: It is no success.
         """
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        answer = await self._client.request(method, path, json=body, headers=headers)
+        try:
+            answer = await self._client.request(method, path, json=body, headers=headers)
+        except httpx2.HTTPError as error:
+            self.num_unanswered += 1
+            raise NoAnswerError(
+                f"{method} {path}: no answer within {_TIMEOUT_SECONDS:g} s ({type(error).__name__})"
+            ) from error
         if not answer.is_success:
             raise ProcessError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         self.num_answers += 1
@@ -151,11 +165,19 @@ class Fleet:
             agent.token = answer["token"]
             self.seconds["sign-in"].append(time.perf_counter() - asked_at)
 
+    async def _answered(self, agent: Agent, method: str, path: str) -> Any:
+        """Ask until there is an answer; return it."""
+        while True:
+            try:
+                return await self.call(method, path, token=agent.token)
+            except NoAnswerError:
+                await asyncio.sleep(_PAUSE_SECONDS)
+
     async def _beat(self, agent: Agent, later: float) -> None:
         await asyncio.sleep(later)
         while True:
             asked_at = time.perf_counter()
-            await self.call("POST", "/session/heartbeat", token=agent.token)
+            await self._answered(agent, "POST", "/session/heartbeat")
             self.seconds["heartbeat"].append(time.perf_counter() - asked_at)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
@@ -164,7 +186,7 @@ class Fleet:
         path, answer = "/silo/jobs", None
         while True:
             asked_at = time.perf_counter()
-            answer = await self.call("GET", path, token=agent.token)
+            answer = await self._answered(agent, "GET", path)
             agent.tell(answer["jobs"], now=time.perf_counter())
             path = f"/silo/jobs?known={answer['tag']}&wait_seconds={WAIT_SECONDS:g}"
             await asyncio.sleep(asked_at + answer["poll_seconds"] - time.perf_counter())
