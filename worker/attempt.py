@@ -150,7 +150,7 @@ class Attempt:
                 return Hosted(
                     self._end(), self._last_round, self._trunk, self._is_round_done, self._result_round
                 )
-            return Hosted(order.result(), self._last_round, None)
+            ordered = order.result()
         except (RuntimeError, MemoryError) as error:
             if self._demand is None or not is_out_of_memory(error):
                 raise
@@ -162,6 +162,10 @@ class Attempt:
             outcome, _ = await asyncio.gather(work, order, return_exceptions=True)
             if isinstance(outcome, StuckError):  # whatever was ordered meanwhile: this process has to end
                 raise outcome
+        if self._is_round_done and ordered is Order.BEGIN_AGAIN:
+            # A silo began again just after the round: there is nothing to be done anew.
+            ordered = Order.GO_ON
+        return Hosted(ordered, self._last_round, None, self._is_round_done and ordered is Order.GO_ON)
 
     def _raise_failure(self, work: "asyncio.Task[None]") -> None:
         """Raise what ended the work early. Once the last round is committed, only its result counts."""
