@@ -145,6 +145,7 @@ def _empty(options: DemoOptions) -> dict[str, Any]:
         "model": options.model,
         "seed": options.seed,
         "rounds": options.rounds,
+        "result_round": None,
         "steps_per_round": options.steps_per_round,
         "threads": options.threads,
         "silos": [],
