@@ -33,6 +33,8 @@ from splitlearn.parties import (
     StepDone,
     TurnStarted,
     evaluates_saved_rounds,
+    phases_of,
+    summaries_of,
 )
 from splitlearn.partition import SiloBlocks, load_silo_blocks, segment_state
 from splitlearn.privacy import MIN_SILOS
@@ -121,6 +123,14 @@ async def take_part(
             ),
             on_progress=rounds,
             min_metric_rows=attempt.min_metric_rows,
+            summaries=summaries_of(
+                spec,
+                prepared.data.heldout,
+                blocks=blocks,
+                model_folder=prepared.folder.path,
+                compute=compute,
+                peer=attempt.lease.worker,
+            ),
             averaging=_averaging(prepared, attempt, folder=folder, trainer=trainer, compute=compute),
             says_goodbye=False,  # another attempt follows, of this process or the next
         )
@@ -238,8 +248,8 @@ class _Rounds:
         min_metric_rows: int,
         evaluates_saved_rounds: bool,
     ) -> None:
-        self._evaluates_saved_rounds = evaluates_saved_rounds
         self._way, self._min_metric_rows = way, min_metric_rows
+        self._evaluates_saved_rounds = evaluates_saved_rounds
         self._job_log, self._told_at = job_log, -math.inf
         self._path, self._exchange, self._outbox = folder.traffic, exchange, outbox
         self._loop = asyncio.get_running_loop()
@@ -315,7 +325,13 @@ def _exchange(prepared: Prepared, attempt: Attempt, way: _Way) -> Exchange:
         silo_name=prepared.silo,
         worker_name=lease.worker,
     )
-    protocol = SiloProtocol(terms, identity=attempt.identity, trust=attempt.trust, codec=Codec(spec.codec))
+    protocol = SiloProtocol(
+        terms,
+        identity=attempt.identity,
+        trust=attempt.trust,
+        codec=Codec(spec.codec),
+        served_phases=phases_of(spec),
+    )
     # The worker's patience decides, and the control plane tells: giving up here would begin the attempt anew
     # at all parties, and their patience with it.
     return Exchange(protocol, connect=way, peer=lease.worker, patience_seconds=math.inf)

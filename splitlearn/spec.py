@@ -371,13 +371,6 @@ class JobSpec(Frozen):
             not self.evaluation.watches or self.schedule in {"serial", "client-batching"},
             "leave keep_best and patience_evaluations out, or use 'serial' or 'client-batching'",
         )
-        metrics = self.task.metrics if isinstance(self.task, SummariseTask) else ()
-        yield (
-            "task.metrics",
-            list(metrics),
-            not metrics,
-            "leave it out: summaries are learned, and their loss is evaluated",
-        )
         yield "privacy.noise", self.privacy.noise, self.privacy.noise == 0, "use 0"
         yield "privacy.clip", self.privacy.clip, self.privacy.clip is None, "leave it out"
         yield "release", self.release, self.release == "silos", "use 'silos'"

@@ -108,7 +108,7 @@ class SummariseTask(AnswerTask):
     """Summaries: learned as ``sft`` learns its answers.
 
     Attributes:
-        metrics: Scores of generated summaries, which need generation.
+        metrics: Scores of summaries that are generated for the held-out rows at every evaluation.
     """
 
     kind: Literal["summarise"] = "summarise"

@@ -25,6 +25,7 @@ from splitlearn.parties.progress import (
 from splitlearn.parties.replicas import Conversations, JoinedTables, Peers
 from splitlearn.parties.round_table import RoundTable, SiloAwayError, SiloLeftError
 from splitlearn.parties.silo import SiloParty
+from splitlearn.parties.summarising import phases_of, summaries_of
 from splitlearn.parties.trunk import TrunkParty
 
 __all__ = [
@@ -55,5 +56,7 @@ __all__ = [
     "evaluates_after",
     "evaluates_saved_rounds",
     "ignore_progress",
+    "phases_of",
+    "summaries_of",
     "turns_of_round",
 ]

@@ -8,15 +8,17 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from splitlearn.errors import LocalProtocolError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
+from splitlearn.generation import SiloSummaries
 from splitlearn.parties.averaging import SiloAveraging
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
 from splitlearn.parties.plan import evaluates_saved_rounds
 from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
+from splitlearn.parties.summarising import phases_of
 from splitlearn.protocol import PhaseRefusedError
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import BatchPlan, EvaluationPlan, RowScore, TokenBatch
@@ -44,7 +46,6 @@ from splitlearn.wire import (
     TurnStart,
 )
 
-SERVED_PHASES = frozenset({Phase.TRAIN, Phase.EVAL})
 _FAREWELL_SECONDS = 2.0
 _MICRO_BATCHES_AHEAD = 2  # one at the trunk while the next is on its way
 _BATCHES_AHEAD = 2  # likewise in an evaluation
@@ -100,6 +101,7 @@ class SiloParty:
         compute: Where the trainer runs.
         checkpoints: Where its rounds are kept; None keeps none, and a restart begins anew.
         on_progress: Told of every turn, step and evaluation; called in the event loop, must not block.
+        summaries: Generates summaries of the held-out rows and scores them; None where the job asks for none.
         averaging: Takes part in the secure sums of this silo's blocks; None refuses every sum.
         says_goodbye: Whether a cancelled party takes its leave, which ends the job at the trunk. One that
             will be back says nothing: the trunk waits for it.
@@ -116,10 +118,12 @@ class SiloParty:
     checkpoints: CheckpointStore | None = None
     on_progress: OnProgress = ignore_progress
     averaging: SiloAveraging | None = None
+    summaries: SiloSummaries | None = None
     says_goodbye: bool = True
     min_metric_rows: int = 1
     _state_round: int = field(default=0, init=False)
     _steps_in_round: int = field(default=0, init=False)
+    _evaluated: Evaluated | None = field(default=None, init=False)
     _has_just_saved: bool = field(default=False, init=False)
 
     async def run(self) -> None:
@@ -142,7 +146,7 @@ class SiloParty:
 
     async def _follow(self) -> None:
         last_round = self.checkpoints.last_round() if self.checkpoints else 0
-        await self._send(Ready(last_round=last_round, served=SERVED_PHASES))
+        await self._send(Ready(last_round=last_round, served=phases_of(self.spec)))
         while True:
             message = await self._receive()
             match message:
@@ -203,10 +207,13 @@ class SiloParty:
         is_saved = turn.phase is not Phase.TRAIN and evaluates_saved_rounds(self.spec)
         await self._go_to_round(turn.round + is_saved)
         self.on_progress(TurnStarted(self.silo, turn.phase, turn.round, turn.first_step, turn.num_steps))
-        if turn.phase is Phase.TRAIN:
-            await self._train(turn)
-        else:
-            await self._evaluate(turn)
+        match turn.phase:
+            case Phase.TRAIN:
+                await self._train(turn)
+            case Phase.EVAL:
+                await self._evaluate(turn)
+            case Phase.GENERATE:
+                await self._summarise()
 
     async def _go_to_round(self, round_number: int) -> None:
         """Be as before a round, which is as after the one before."""
@@ -423,17 +430,27 @@ class SiloParty:
         tells = result.num_examples >= self.min_metric_rows
         totals = _Totals(result.loss.loss_sum, result.loss.num_tokens) if tells else _Totals()
         await self._end_turn(totals, None)
-        self.on_progress(
-            Evaluated(
-                self.silo,
-                turn.round,
-                result.loss.mean,
-                result.loss.num_tokens,
-                result.accuracy,
-                scores=result.scores,
-                num_rows=result.num_examples,
-            )
+        evaluated = Evaluated(
+            self.silo,
+            turn.round,
+            result.loss.mean,
+            result.loss.num_tokens,
+            result.accuracy,
+            scores=result.scores,
+            num_rows=result.num_examples,
         )
+        if self.summaries is None:
+            self.on_progress(evaluated)
+        else:
+            self._evaluated = evaluated  # told once the summaries are scored, too
+
+    async def _summarise(self) -> None:
+        if self.summaries is None or self._evaluated is None:
+            raise ProtocolError("the trunk began to generate where no evaluation awaits summaries")
+        scores = await self.summaries.run(send=self._send, receive=self._receive)
+        await self._end_turn(_Totals(), None)
+        evaluated, self._evaluated = self._evaluated, None
+        self.on_progress(replace(evaluated, scores=(*evaluated.scores, *scores)))
 
 
 def _unexpected(message: Message) -> ProtocolError:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from splitlearn.errors import LinkError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
+from splitlearn.generation import metrics_of
 from splitlearn.parties.averaging import average_at_trunk
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_layout, to_tensor
@@ -26,6 +27,7 @@ from splitlearn.parties.progress import (
 )
 from splitlearn.parties.replicas import Peers
 from splitlearn.parties.round_table import RoundTable, unexpected
+from splitlearn.parties.summarising import generate_at_trunk
 from splitlearn.parties.trunk_step import TrunkStep
 from splitlearn.parties.watched_rounds import WatchedRounds
 from splitlearn.spec import JobSpec
@@ -75,8 +77,8 @@ class TrunkParty:
         stops_after_a_round: End once a round is committed; who hosts this replica next takes the average.
         is_asked_to_stop: Looked at after every round; True ends the party there, all silos told.
         last_round: The last round that every party has a checkpoint of, and that is published.
-        rounds: Which rounds were trained, and which of them the result is of.
         is_over: Whether the job was led to its end.
+        rounds: Which rounds were trained, and which of them the result is of.
     """
 
     spec: JobSpec
@@ -91,8 +93,8 @@ class TrunkParty:
     stops_after_a_round: bool = False
     is_asked_to_stop: Callable[[], bool] = lambda: False
     last_round: int = field(default=0, init=False)
-    rounds: WatchedRounds = field(init=False)
     is_over: bool = field(default=False, init=False)
+    rounds: WatchedRounds = field(init=False)
     _table: RoundTable = field(init=False)
     _publishing: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -356,6 +358,14 @@ class TrunkParty:
                 case _:
                     raise unexpected(name, message)
         self.rounds.evaluated(round_number, losses)
+        if metrics_of(self.spec.task):
+            await generate_at_trunk(
+                self._table,
+                self._roster,
+                trunk=self.trainer.segment,
+                compute=self.compute,
+                round_number=round_number,
+            )
 
     async def _serve_evaluation(self, name: str, message: Activations) -> None:
         layout = to_layout(message, max_rows=self.spec.evaluation.batch_size, max_tokens=self.spec.max_tokens)

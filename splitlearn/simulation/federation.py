@@ -35,6 +35,8 @@ from splitlearn.parties import (
     SiloParty,
     TrunkParty,
     ignore_progress,
+    phases_of,
+    summaries_of,
 )
 from splitlearn.partition import (
     ModelFolder,
@@ -300,7 +302,11 @@ class Federation:
         undoable = len(spec.silos) > 1 and spec.silo_blocks != "frozen"
         trainer = SiloTrainer(blocks, spec=spec, silo=name, undoable=undoable)
         protocol = SiloProtocol(
-            roster.terms[name], identity=roster.silos[name], trust=roster.trust, codec=Codec(spec.codec)
+            roster.terms[name],
+            identity=roster.silos[name],
+            trust=roster.trust,
+            codec=Codec(spec.codec),
+            served_phases=phases_of(spec),
         )
         exchange = Exchange(
             protocol, connect=lines.dial(name), peer=WORKER_NAME, patience_seconds=spec.patience_seconds
@@ -334,6 +340,14 @@ class Federation:
             checkpoints=self._checkpoints(data.name, last_round=last_round),
             on_progress=self._record,
             averaging=self._averaging(silo, compute),
+            summaries=summaries_of(
+                spec,
+                data.heldout,
+                blocks=silo.blocks,
+                model_folder=self._folder.path,
+                compute=compute,
+                peer=WORKER_NAME,
+            ),
         )
         return party.run
 
@@ -375,7 +389,8 @@ class Federation:
         return {
             silo.data.name: WireBytes(
                 training=silo.exchange.traffic.bytes_of(Phase.TRAIN),
-                evaluation=silo.exchange.traffic.bytes_of(Phase.EVAL),
+                evaluation=silo.exchange.traffic.bytes_of(Phase.EVAL)
+                + silo.exchange.traffic.bytes_of(Phase.GENERATE),
             )
             for silo in self._silos
         }

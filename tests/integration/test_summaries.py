@@ -1,0 +1,88 @@
+"""A job whose task asks for scores of generated summaries tells them with every evaluation."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from splitlearn.generation import SummaryPlan
+from splitlearn.parties import Evaluated
+from splitlearn.simulation.generating import generate
+from splitlearn.tasks import load_tokenizer
+from tests.integration.conftest import VOCAB, Heard, Job, job
+from tests.integration.recording import data_of
+
+METRICS = ("rouge-1", "rouge-2", "rouge-l", "bleu-4")
+TASK = {"kind": "summarise", "metrics": list(METRICS)}
+END = 2
+
+
+@pytest.fixture
+def folder(model: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A model with a tokenizer whose words are its tokens."""
+    target = tmp_path / "model"
+    shutil.copytree(model("llama"), target)
+    words = {f"w{token}": token for token in range(VOCAB)}
+    plain = Tokenizer(models.WordLevel({**words, "</s>": END} | {"w2": VOCAB}, unk_token="w3"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="</s>").save_pretrained(target)
+    return target
+
+
+def run(folder: Path, work_dir: Path, **fields: Any) -> tuple[Job, list[Evaluated]]:
+    data = [data_of("a", text="one"), data_of("b", text="other")]
+    spec = job("a", "b", task=TASK, rounds=2, steps_per_round=2, **fields)
+    prepared = Job(spec, folder, data, work_dir)
+    heard = Heard(Evaluated)
+    prepared.run(on_progress=heard)
+    return prepared, heard.reports
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"evaluation": {"every_rounds": 1, "batch_size": 2}},
+        {"evaluation": {"batch_size": 2}, "schedule": "serial", "turn_steps": 1},
+        {"evaluation": {"batch_size": 2}, "schedule": "hierarchical", "replicas": 2},
+    ],
+)
+def test_scores_are_those_of_what_the_model_answers(
+    fields: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    done, reports = run(folder, tmp_path / "job", **fields)
+    assert {report.silo for report in reports} == {"a", "b"}
+    names = [metric.replace("-", "_") for metric in METRICS]
+    for report in reports:
+        assert [score.name for score in report.scores] == names
+        assert all(0 <= score.value <= 1 and score.num_rows == 3 for score in report.scores)
+    for data in done.data:
+        plan = SummaryPlan(
+            data.heldout,
+            metrics=METRICS,  # type: ignore[arg-type]
+            tokenizer=load_tokenizer(folder),
+            end_token=END,
+            batch_size=8,
+        )
+        [prompts] = plan.batches()
+        found = generate(
+            done.spec,
+            prompts,
+            plan.options,
+            model_folder=folder,
+            silo=data.name,
+            work_dir=done.work_dir,
+        )
+        last = [report for report in reports if report.silo == data.name][-1]
+        assert last.scores == plan.scores(found.tokens)
+
+
+def test_a_job_without_metrics_generates_nothing(folder: Path, tmp_path: Path) -> None:
+    spec = job("a", task={"kind": "summarise"}, rounds=1, steps_per_round=1)
+    heard = Heard(Evaluated)
+    (folder / "tokenizer.json").unlink()  # nobody asks for it
+    Job(spec, folder, [data_of("a", text="one")], tmp_path / "job").run(on_progress=heard)
+    assert [report.scores for report in heard.reports] == [()]
