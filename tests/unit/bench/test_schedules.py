@@ -75,4 +75,5 @@ def test_a_federation_waits_for_its_round_trips(tmp_path: Path) -> None:
     # A step cannot be through before two round trips are: the line's clock, and a loop's, differ by less.
     assert min(answer.step_seconds) > 2 * ROUND_TRIP_SECONDS * 0.95
     payload = TINY.num_tokens * TINY.payload_bytes_per_token
-    assert payload < answer.bytes_per_step < payload + 4 * 200
+    # Envelopes, the norms of some thirty tensors, and a turn's begin and end over three steps come on top.
+    assert payload < answer.bytes_per_step < 1.25 * payload
