@@ -46,6 +46,7 @@ _INTERRUPTED = 130
 _SETTLE_SECONDS = 10.0
 _NEWS_SECONDS = 2.0
 _NEWS_TIMEOUT_SECONDS = 120.0
+_GATEWAY_TIMEOUT_SECONDS = 300.0
 _ASKED = 3
 """Silos of each job."""
 _PERCENT = 100
@@ -61,17 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     allow_files(8 * options.agents)
     try:
         row = measure(options)
+        _show(row)
         say(f"{options.agents} agents at a gateway ...")
-        gateway = asyncio.run(idle_row(options.agents, Limits().max_frame_bytes))
+        gateway = asyncio.run(_at_gateway(options.agents))
     except KeyboardInterrupt:
         say("interrupted")
         return _INTERRUPTED
     except (TrunklineError, ServerAbsentError) as error:
         say(f"error: {error}")
         return 1
-    _show(row, gateway)
+    if gateway is not None:
+        print_table("Connections at the gateway that only wait", IDLE_COLUMNS, [idle_cells(gateway)])
     if options.json is not None:
-        write_json(options.json, rows=[row, gateway], machine=describe_machine(threads=1))
+        rows = [row] if gateway is None else [row, gateway]
+        write_json(options.json, rows=rows, machine=describe_machine(threads=1))
     return 0
 
 
@@ -190,6 +194,16 @@ async def _measure(
     }
 
 
+async def _at_gateway(number: int) -> Row | None:
+    """Return what agents cost at a gateway; None where they are not all there before the first give up."""
+    try:
+        async with asyncio.timeout(_GATEWAY_TIMEOUT_SECONDS):
+            return await idle_row(number, Limits().max_frame_bytes)
+    except TimeoutError:
+        say(f"not all were at the gateway within {_GATEWAY_TIMEOUT_SECONDS:g} s: this machine is too busy")
+        return None
+
+
 async def _sign_in(fleet: Fleet, first: FirstAdmin) -> str:
     """Sign the first admin in; return the token."""
     body = {"name": first.name, "password": first.password}
@@ -239,7 +253,7 @@ def _percentiles(values: Sequence[float]) -> dict[str, Any]:
     return {"number": len(values), "median_seconds": cuts[49], "99th_seconds": cuts[98]}
 
 
-def _show(row: Row, gateway: Row) -> None:
+def _show(row: Row) -> None:
     each = (row["api_waiting_bytes"] - row["api_start_bytes"]) / row["agents"] / 1024
     print_table(
         "Agents that wait for jobs",
@@ -275,7 +289,6 @@ def _show(row: Row, gateway: Row) -> None:
         f"{row['news_told']} of {row['news_wanted']} silos were told of their job in time; "
         f"{row['unanswered']} questions were not answered"
     )
-    print_table("Connections at the gateway that only wait", IDLE_COLUMNS, [idle_cells(gateway)])
 
 
 def _milliseconds(seconds: float | None) -> str:
