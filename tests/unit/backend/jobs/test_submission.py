@@ -67,7 +67,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"ronuds": 3}, "spec", "ronuds"),
     ({"silos": []}, "spec", "silos"),
     ({"silos": [NORTH, NORTH]}, "spec", "listed twice"),
-    ({"schedule": "hierarchical"}, "unserved", "hierarchical"),
+    ({"privacy": {"noise": 0.5}}, "unserved", "noise"),
+    ({"schedule": "hierarchical"}, "spec", "replicas"),
     ({"silos": [{**NORTH, "cut": {"bottom_layers": 3, "top_layers": 2}}]}, "model", "4"),
 ]
 
