@@ -131,7 +131,7 @@ class TestBadInput:
                 2,
                 "silo_blocks: 'averaged' needs at least 3 silos",
             ),
-            (("--schedule", "hierarchical"), 2, "schedule: 'hierarchical' is not served yet"),
+            (("--schedule", "hierarchical"), 2, "--replicas 1 is too few for schedule 'hierarchical'"),
             (("--schedule", "auto"), 2, "schedule: 'auto' is not served yet"),
             (("--learning-rate", "11"), 2, "--learning-rate 11.0 is above the limit"),
             (("--max-tokens", "4096"), 2, "more than the 512 positions"),
