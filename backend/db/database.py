@@ -41,6 +41,8 @@ class Database:
     def __init__(self, url: str, *, busy_timeout_seconds: float = DEFAULT_BUSY_TIMEOUT_SECONDS) -> None:
         self.engine = _make_engine(url, busy_timeout_seconds=busy_timeout_seconds)
         self._on_commit: list[Callable[[], None]] = []
+        self._is_disposed = False
+        event.listen(self.engine, "checkin", self._keep_none_once_disposed)
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call a listener after every writing transaction that was committed; it must not block."""
@@ -78,8 +80,15 @@ class Database:
             listener()
 
     def dispose(self) -> None:
-        """Close all connections."""
+        """Close all connections: those in use, and any made later, when they are given back."""
+        self._is_disposed = True
         self.engine.dispose()
+
+    def _keep_none_once_disposed(
+        self, connection: DBAPIConnection | None, record: ConnectionPoolEntry
+    ) -> None:
+        if self._is_disposed and connection is not None:
+            record.invalidate()
 
 
 def wake_listeners(session: Session) -> None:

@@ -149,3 +149,14 @@ class TestUrl:
         with pytest.raises(StorageError) as caught:
             Database("secret")
         assert "secret" not in caught.value.message
+
+
+class TestDispose:
+    def test_closes_what_is_in_use_once_it_is_given_back(self, empty_postgresql_url: str) -> None:
+        database = Database(empty_postgresql_url)
+        with database.read() as session:
+            used = session.connection().connection.dbapi_connection
+            database.dispose()
+        with database.read() as session:
+            later = session.connection().connection.dbapi_connection
+        assert (used.closed, later.closed) == (True, True)  # type: ignore[union-attr]
