@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 BENCH ?= channel gateway api fleet startup agent_memory party_memory schedules planner split_step
 
-.PHONY: help setup demo test test-all check format bench soak clean
+.PHONY: help setup demo test test-all run-tests check format bench soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,20 +24,29 @@ demo: $(READY)  ## three silos fine-tune one model together, every part a proces
 	$(BIN)/trunkline demo $(ARGS)
 
 test: $(READY)  ## the fast tests; some of them: ARGS="tests/unit/wire -k int8"
-	$(call pytest,-m "not slow")
+	@$(MAKE) --no-print-directory run-tests MARK='-m "not slow"'
 
 test-all: $(READY)  ## all tests: also those that kill and restart whole platforms
-	$(call pytest,)
+	@$(MAKE) --no-print-directory run-tests
 
-# Suite by suite, each with its seconds, all of them also after a failure. Tests that start no platform run two at
-# a time; a platform is many processes already. No test collected (5) is no failure: some suites are all slow.
-define pytest
-	@if [ -n '$(ARGS)' ]; then exec $(BIN)/pytest $(1) $(ARGS); fi; failed=; \
-	for suite in "-n 2 --dist loadfile tests/unit tests/fuzz" tests/contract tests/integration tests/faults; do \
-		echo "== $$suite"; $(BIN)/pytest $(1) $$suite || [ $$? -eq 5 ] || failed="$$failed $$suite"; \
-	done; \
-	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
-endef
+# Suite by suite, each with its seconds, and all of them also after a failure. Tests that start no platform run in
+# two processes at a time, each shown when it is through; a platform is many processes already.
+run-tests:
+	@if [ -n '$(ARGS)' ]; then exec $(BIN)/pytest $(MARK) $(ARGS); fi; failed=0; \
+	echo "tests/unit and tests/fuzz, in two processes: what they say comes at their ends"; \
+	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target suite-backend suite-library || failed=1; \
+	$(MAKE) --no-print-directory --keep-going suite-contract suite-integration suite-faults || failed=1; \
+	exit $$failed
+
+suite-backend: TESTS := tests/unit/backend tests/unit/gateway
+suite-library: TESTS := --ignore tests/unit/backend --ignore tests/unit/gateway tests/unit tests/fuzz
+suite-contract: TESTS := tests/contract
+suite-integration: TESTS := tests/integration
+suite-faults: TESTS := tests/faults
+
+# No test collected (5) is no failure: a suite may be slow as a whole.
+suite-%:
+	@$(BIN)/pytest $(MARK) $(TESTS) || [ $$? -eq 5 ]
 
 check: $(READY)  ## formatting, lints, types, import contracts
 	$(BIN)/ruff format --check .
