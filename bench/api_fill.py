@@ -16,8 +16,9 @@ from backend.db import Database, upgrade
 from backend.db.base import Base
 from backend.db.models import Dataset, Job, JobSilo, Metric, Silo
 from backend.settings import Settings
-from bench.api_world import make_first, silo_name
+from bench.api_world import make_first, make_spec, silo_name
 from bench.tables import say
+from splitlearn.spec import JobSpec
 
 PARTIES = 3
 """Silos of a job."""
@@ -111,7 +112,8 @@ _SOME_PARTS = (
 
 def _copy(connection: Connection, size: Size, secret: str) -> Iterator[tuple[str, int]]:
     """Fill all tables but the numbers'; yield each one's name and how many rows were added."""
-    values = {"jobs": size.jobs, "silos": size.silos, "secret": f"tkp_{secret}-"}
+    spec = JobSpec.parse(make_spec(list(range(PARTIES)))).canonical_bytes()
+    values = {"jobs": size.jobs, "silos": size.silos, "secret": f"tkp_{secret}-", "spec": spec}
     silo = {"id": "md5('silo-' || n)::uuid", "name": "'silo-' || to_char(n, 'FM0000')"}
     silos, jobs = "generate_series(1, :silos) n", "generate_series(1, :jobs) n"
     statements = (
@@ -142,6 +144,7 @@ def _job(size: Size) -> dict[str, str]:
     return {
         "id": _JOB,
         "name": "'job-' || n % 200",
+        "spec_bytes": "CAST(:spec AS bytea)",  # which names as many silos as take part
         "state": _STATE,
         "desired": f"CASE WHEN n % {_PAUSED_EVERY} = 0 THEN 'pause' ELSE 'run' END",
         "reason_code": _STATE,
