@@ -114,9 +114,9 @@ class Gullible(TrustStore):
 class CarelessSilo(SiloProtocol):
     """A program that does not check itself what it is."""
 
-    def __init__(self, terms: Terms, *, identity: Identity, trust: TrustStore, codec: Codec) -> None:
+    def __init__(self, terms: Terms, *, identity: Identity, trust: TrustStore, **settings: Any) -> None:
         trust = Gullible() if terms.silo_name == "b" else trust
-        super().__init__(terms, identity=identity, trust=trust, codec=codec)
+        super().__init__(terms, identity=identity, trust=trust, **settings)
 
 
 @pytest.mark.usefixtures("at_most_soon")

@@ -106,7 +106,7 @@ class TestOneSilosGradient:
         """What one silo finds out alone leaves the same behind as what everybody is told in time."""
         step, fields = CASES[case]
         monkeypatch.setattr("splitlearn.simulation.federation.SiloTrainer", PoisonedSilo)
-        monkeypatch.setattr("splitlearn.simulation.federation.TrunkTrainer", PoisonedTrunk)
+        monkeypatch.setattr("splitlearn.simulation.trunk_side.TrunkTrainer", PoisonedTrunk)
 
         monkeypatch.setattr(PoisonedSilo, "at_step", step)
         undone, heard_undone = prepare(new_job, **fields), Heard(StepDone)

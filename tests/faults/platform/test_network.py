@@ -149,7 +149,7 @@ def everybody_has_met(stage: Stage) -> bool:
     return (
         PAGE in stage.log_of("worker-1")
         and "standings_unknown" in stage.log_of("gateway")
-        and all("cannot reach the control plane" in said for said in agents_said(stage))
+        and all("waiting for it" in said for said in agents_said(stage))
     )
 
 

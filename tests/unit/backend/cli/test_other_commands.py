@@ -17,7 +17,8 @@ from tests.unit.backend.jobs.conftest import Federation, add_model
 WITHOUT_JSON = {
     "api",  # these serve until they are stopped
     "gateway",
-    "demo",  # other programs: their flags are their own
+    "compare",  # other programs: their flags are their own
+    "demo",
     "worker",
     "audit export",  # what these write is JSON in any case
     "root sign",
@@ -43,7 +44,7 @@ def commands() -> Iterator[tuple[str, typer.core.TyperCommand]]:
 
 class TestEveryCommand:
     def test_shows_an_example(self) -> None:
-        own_help = {"demo", "worker"}
+        own_help = {"compare", "demo", "worker"}
         without = [
             words
             for words, command in commands()
