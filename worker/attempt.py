@@ -1,11 +1,9 @@
 """One attempt to host a trunk, under one epoch: from the signed specification to the last round."""
 
 import asyncio
-import base64
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -18,7 +16,6 @@ from splitlearn.control_plane.models import fetch_manifest, fetch_model, manifes
 from splitlearn.control_plane.schemas import DeviceBody, LeaseAnswer
 from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.exchange import Exchange
-from splitlearn.identity import SpecSignature, verify_spec
 from splitlearn.parties import ComputeThread, Progress, RoundFinished, StuckError, TrunkParty
 from splitlearn.partition import TrunkSegment
 from splitlearn.planning import Role
@@ -39,6 +36,7 @@ from worker.memory import Demand, explain_out_of_memory, is_out_of_memory, refus
 from worker.orders import Order, Orders
 from worker.reporting import RoundReporter
 from worker.trunk_cache import TrunkCache
+from worker.verification import vouched_spec
 from worker.watch import WorkerWatch
 
 _log = structlog.get_logger("worker.trunk")
@@ -181,10 +179,17 @@ class Attempt:
         return Order.GO_ON if self._is_complete or self._is_round_done else self._orders.order
 
     async def _host(self) -> None:
-        spec = self._verified_spec()
+        station, lease = self._station, self._lease
+        spec = await vouched_spec(
+            lease,
+            trust=station.state.trust,
+            ask_again=lambda: station.home.ask(
+                lambda client: client.take_lease(lease.job, lease.replica, lease.epoch)
+            ),
+        )
         demand = await self._fetch(spec)
         self._demand = demand
-        home, lease, folder = self._station.home, self._lease, self._station.job_folder(self._lease.job)
+        home, folder = station.home, station.job_folder(lease.job)
         checkpoints = await open_checkpoints(home, lease, spec, folder)
         peers = await meet_peers(home, lease, spec, folder)
         async with AsyncExitStack() as stack:
@@ -214,14 +219,6 @@ class Attempt:
                 self._is_complete = party.is_over if peers is not None else is_last
                 self._trunk, self._is_trained = trunk, self._is_complete or self._is_round_done
                 self._result_round = party.rounds.result_round
-
-    def _verified_spec(self) -> JobSpec:
-        raw = base64.b64decode(self._lease.spec)
-        signature = SpecSignature.from_bytes(base64.b64decode(self._lease.signature))
-        verify_spec(raw, signature, trust=self._station.state.trust(), now=datetime.now(tz=UTC))
-        spec = JobSpec.parse(raw)
-        spec.refuse_unserved()
-        return spec
 
     async def _fetch(self, spec: JobSpec) -> Demand:
         """Bring the trunk's layers here, unless there is no hope that they fit."""
