@@ -163,6 +163,7 @@ def _run(options: argparse.Namespace, folder: Path) -> tuple[list[Mark], Told]:
         rounds=options.rounds,
         steps_per_round=options.steps_per_round,
         threads=options.threads,
+        silo_blocks="frozen",
     )
     rows = read_rows(demo, plan_job(demo))
     inputs = prepare_inputs(demo, rows, folder=None, models=folder / "models")

@@ -172,7 +172,8 @@ class JobSpec(Frozen):
         replica_moments: Hierarchical: whether the optimiser's moments are averaged with the trunks at a
             round's end, or stay each replica's own.
         silo_blocks: Bottom and top stay as they are, are trained by each silo for itself, or are trained and
-            averaged by a secure sum over at least 3 silos.
+            averaged by a secure sum over at least 3 silos. What a person left open is filled in by
+            :mod:`splitlearn.spec_defaults`.
         averaging: When and how they are averaged.
         turn_steps: Serial, also in replicas: steps of one silo's turn; None for all its steps of the round.
         batch_size: Rows per micro-batch and silo.

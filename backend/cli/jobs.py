@@ -28,6 +28,7 @@ SpecFile = Annotated[str, typer.Argument(help="A file with the specification in 
 _COLUMNS = ["id", "name", "state", "reason", "submitted_by", "created_at"]
 _LOG_COLUMNS = ["at", "party", "level", "event", "code", "epoch", "round", "step", "seconds"]
 _PLACE_COLUMNS = ["worker", "device", "layers", "num_bytes", "free_bytes", "lacks"]
+_SHOWN_APART = {"assumptions", "notes", "placements", "roles", "schedule"}
 _ENDED = {"completed": 0, "failed": 11, "cancelled": REFUSED_EXIT_CODE}
 _ALL = "all"
 _PAUSE_SECONDS = 0.2
@@ -45,6 +46,8 @@ def submit(
     """Submit a job; its silos are asked, then a worker takes it up."""
     job = _remote().call("POST", "/jobs", {"spec": _specification(spec), "project": project})
     show(job, as_json=as_json, text=f"{job['id']}  {_state(job)}")
+    if not as_json:
+        _show_notes(job)
     if watch:
         _follow(job["id"], as_json=as_json)
 
@@ -56,10 +59,11 @@ def plan(spec: SpecFile, *, project: Project = FIRST_NAME, as_json: AsJson = Fal
     if as_json:
         show(found, as_json=True)
         return
-    plain = [name for name in found if name not in {"assumptions", "placements", "roles", "schedule"}]
+    plain = [name for name in found if name not in _SHOWN_APART]
     show({"schedule": _schedule(found), **{name: found[name] for name in plain}}, as_json=False)
     for assumption in found["assumptions"]:
         typer.echo(f"assumed: {assumption}")
+    _show_notes(found)
     show_rows(found["roles"], list(found["roles"][0]), as_json=False)
     show_rows(list(_places(found["placements"])), _PLACE_COLUMNS, as_json=False)
 
@@ -215,6 +219,11 @@ def clone(
 ) -> None:
     """Submit a job again, with changes."""
     _wish(job, "clone", {"changes": _parse(changes, "--changes")}, as_json=as_json)
+
+
+def _show_notes(found: dict[str, Any]) -> None:
+    for note in found["notes"]:
+        typer.echo(f"note: {note}")
 
 
 def _places(placements: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

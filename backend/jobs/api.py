@@ -206,7 +206,8 @@ def _submit(server: Server, caller: UserCaller, asked: Submission) -> JobDetailA
         project = find_project(session, caller.organization_id, asked.project)
         if project is not None:  # of one that is not there, the submission itself says so
             caller.require(Permission.RUN_JOBS, project.id)
-        return show_detail(session, submit(session, asked, settings=server.settings, now=server.now()))
+        job, notes = submit(session, asked, settings=server.settings, now=server.now())
+        return show_detail(session, job, notes=notes)
 
 
 def _wish(

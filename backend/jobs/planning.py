@@ -90,6 +90,7 @@ def plan(session: Session, settings: Settings, checked: Checked, *, now: datetim
         trunk_seconds_per_step=prediction.trunk_seconds,
         seconds_per_round=prediction.round_seconds,
         assumptions=list(known.assumptions),
+        notes=list(checked.notes),
         roles=roles,
         workers=[found.name for found in placements if found.lacks is None],
         placements=placements,

@@ -120,6 +120,8 @@ class JobDetailAnswer(JobAnswer):
         lease: Who hosts the trunk now, or its first replica that is hosted.
         leases: Who hosts which replica now.
         metrics_kept, logs_kept: ``whole``, ``thinned`` (a tenth of the steps) or ``dropped``.
+        notes: In the answer to a submission, and in the event ``job_submitted``: what its author should know
+            of the specification, a sentence each.
     """
 
     spec: dict[str, Any]
@@ -131,6 +133,7 @@ class JobDetailAnswer(JobAnswer):
     leases: list[JobLeaseAnswer]
     metrics_kept: str
     logs_kept: str
+    notes: list[str] = Field(default_factory=list)
 
 
 class RoundAnswer(Answer):
@@ -215,6 +218,7 @@ class PlanAnswer(Answer):
         trunk_seconds_per_step: Likewise the trunk, or its busiest replica.
         seconds_per_round: Secure sums included; evaluation and checkpoints are not.
         assumptions: What is not known, and what was taken instead.
+        notes: What the job's author should know of the specification, a sentence each.
         workers: Online workers whose free memory is enough.
         placements: Every online worker, with what it lacks, or where the trunk's layers would lie.
     """
@@ -231,6 +235,7 @@ class PlanAnswer(Answer):
     trunk_seconds_per_step: float
     seconds_per_round: float
     assumptions: list[str]
+    notes: list[str]
     roles: list[RolePlan]
     workers: list[str]
     placements: list[WorkerPlan]

@@ -46,6 +46,7 @@ from splitlearn.errors import IdentityError, ModelError, SpecError, UnservedErro
 from splitlearn.identity import Identity, sign_spec
 from splitlearn.planning import DEFAULT_SCHEDULE, ModelManifest, with_schedule
 from splitlearn.spec import JobSpec, SiloSpec
+from splitlearn.spec_defaults import Filled, fill_open_fields
 
 ANY_TASK = "any"
 _SEPARATOR = "@sha256:"
@@ -76,6 +77,7 @@ class Checked:
         spec: With the schedule that it is run with.
         asked_schedule: What was asked for, where that left it open; None elsewhere.
         schedule_reason: Why it became what it is, where it was chosen.
+        notes: What whoever asks for it should know of it, a sentence each.
     """
 
     spec: JobSpec
@@ -83,10 +85,13 @@ class Checked:
     silos: tuple[Silo, ...]
     asked_schedule: str | None = None
     schedule_reason: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-def submit(session: Session, asked: Submission, *, settings: Settings, now: datetime) -> Job:
-    """Check, sign and keep a job; silos are asked next.
+def submit(
+    session: Session, asked: Submission, *, settings: Settings, now: datetime
+) -> tuple[Job, tuple[str, ...]]:
+    """Check, sign and keep a job; silos are asked next. Returned with what its author should know of it.
 
     Raises:
         InvalidSpecError, UnservedSpecError, InvalidCutError: The specification is wrong by itself.
@@ -113,7 +118,7 @@ def submit(session: Session, asked: Submission, *, settings: Settings, now: date
     names = ", ".join(silo.name for silo in checked.silos)
     why = Why("asked", "silos", f"{names} were asked", "agents", "each agent checks the job against its data")
     move(session, job, JobState.AWAITING_APPROVAL, why, now=now)
-    return job
+    return job, checked.notes
 
 
 def check(
@@ -135,7 +140,8 @@ def check(
         now: The server's time.
         lock: The model is not removed, and no silo revoked, before the transaction ends.
     """
-    spec = _parse(fields)
+    filled = _parse(fields)
+    spec, notes = filled.spec, filled.notes
     model = _model(session, spec, project, lock=lock)
     manifest = ModelManifest.model_validate(model.manifest)
     cut = spec.silos[0].cut
@@ -146,20 +152,23 @@ def check(
     silos = tuple(_silo(session, part, spec, project.organization_id, lock=lock) for part in spec.silos)
     named = spec.model_copy(update={"model": f"{model.name}{_SEPARATOR}{manifest.digest()}"})
     if named.schedule != AUTO:
-        return Checked(named, model, silos)
+        return Checked(named, model, silos, notes=notes)
     choice = choose(session, settings, named, manifest, silos, now=now)
-    return Checked(choice.spec, model, silos, asked_schedule=AUTO, schedule_reason=choice.reason)
+    return Checked(choice.spec, model, silos, asked_schedule=AUTO, schedule_reason=choice.reason, notes=notes)
 
 
-def _parse(fields: Mapping[str, Any]) -> JobSpec:
+def _parse(fields: Mapping[str, Any]) -> Filled:
     try:
-        spec = JobSpec.parse(json.dumps(fields))
+        filled = fill_open_fields(
+            fields, on_platform=True, parse=lambda written: JobSpec.parse(json.dumps(written))
+        )
+        spec = filled.spec
         (with_schedule(spec, DEFAULT_SCHEDULE) or spec if spec.schedule == AUTO else spec).refuse_unserved()
     except UnservedError as error:
         raise UnservedSpecError(error.message) from error
     except SpecError as error:
         raise InvalidSpecError(error.message) from error
-    return spec
+    return filled
 
 
 def _model(session: Session, spec: JobSpec, project: Project, *, lock: bool) -> Model:
@@ -227,6 +236,8 @@ def _add(session: Session, checked: Checked, project: Project, asked: Submission
     details: dict[str, Any] = {"name": job.name, "silos": [silo.name for silo in checked.spec.silos]}
     if checked.schedule_reason is not None:
         details |= {"schedule": checked.spec.schedule, "schedule_reason": job.schedule_reason}
+    if checked.notes:
+        details["notes"] = [storable(note, MAX_TEXT) for note in checked.notes]
     _log.info("job_submitted", job=str(job.id), name=job.name, correlation_id=job.correlation_id)
     emit(session, project.id, EventKind.JOB_SUBMITTED, body=details, now=now, job_id=job.id)
     record(

@@ -1,7 +1,7 @@
 """A job's rows as the API shows them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -36,8 +36,8 @@ def show(job: Job) -> JobAnswer:
     )
 
 
-def show_detail(session: Session, job: Job) -> JobDetailAnswer:
-    """Return a job, whole."""
+def show_detail(session: Session, job: Job, *, notes: Sequence[str] = ()) -> JobDetailAnswer:
+    """Return a job, whole; ``notes`` are for who has just submitted it."""
     leases = [_lease(session, lease) for lease in open_leases(session, job)]
     spec = json.loads(job.spec_bytes)
     return JobDetailAnswer(
@@ -51,6 +51,7 @@ def show_detail(session: Session, job: Job) -> JobDetailAnswer:
         leases=leases,
         metrics_kept=job.metrics_kept,
         logs_kept=job.logs_kept,
+        notes=list(notes),
     )
 
 

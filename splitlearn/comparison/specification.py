@@ -20,6 +20,7 @@ from splitlearn.planning import ModelFolder
 from splitlearn.presets import find_preset
 from splitlearn.simulation.demo_options import name_of
 from splitlearn.spec import JobSpec
+from splitlearn.spec_defaults import fill_open_fields
 
 _OF_THE_SOURCE = ("data", "split", "columns", "layout")
 _COMPARED: Mapping[str, str] = {
@@ -91,7 +92,7 @@ def _parsed(content: Mapping[str, Any], path: Path, root: Path) -> Comparison:
     }
     cut = {"cut": fields.pop("cut")} if "cut" in fields else {}
     silos = [{"name": silo, "dataset": silo, **cut} for silo in source.silos]
-    base = JobSpec.parse({**fields, "silos": silos})
+    base = fill_open_fields({**fields, "silos": silos}, on_platform=False).spec
     return Comparison(base, source, (root / base.model).absolute(), own, path)
 
 

@@ -123,13 +123,14 @@ def demo(
         ),
     ] = None,
     silo_blocks: Annotated[
-        SiloBlocks,
+        SiloBlocks | None,
         typer.Option(
             help="frozen: bottom and top stay as they are. local: each silo trains its own. averaged: they "
-            "are averaged by a secure sum after each round, over 3 silos or more.",
+            "are averaged by a secure sum after each round, over 3 silos or more. "
+            "[dim]Default: averaged, with 3 silos or more; else frozen.[/dim]",
             rich_help_panel=_WHO,
         ),
-    ] = "frozen",
+    ] = None,
     average_every: Annotated[
         int,
         typer.Option(

@@ -15,7 +15,14 @@ from splitlearn.errors import TrainingError, TrunklineError
 from splitlearn.parties import Progress
 from splitlearn.simulation import exit_codes
 from splitlearn.simulation.centralised_files import CentralisedAnswer, CentralisedRequest, RequestedSilo
-from splitlearn.simulation.demo_inputs import Inputs, Rows, open_model, plan_job, prepare_inputs, read_rows
+from splitlearn.simulation.demo_inputs import (
+    Inputs,
+    Rows,
+    open_model,
+    plan_with_notes,
+    prepare_inputs,
+    read_rows,
+)
 from splitlearn.simulation.demo_options import DemoOptions
 from splitlearn.simulation.federation import Federation
 from splitlearn.simulation.interruption import Interruption
@@ -154,12 +161,15 @@ class _Demo:
         return self._written(outcome, self._json_path)
 
     def _run(self) -> DemoOutcome:
-        spec = plan_job(self._options)
+        filled = plan_with_notes(self._options)
+        spec = filled.spec
         spec.refuse_unserved(on_platform=not self._options.in_process)
         model = open_model(spec)
         rows = read_rows(self._options, spec)
         with claim(self._options.out_dir) as folder:
             inputs = prepare_inputs(self._options, rows, folder=model, models=folder.models)
+            for note in filled.notes:
+                self._display.say(f"Note: {note}.")
             try:
                 self._run_in(folder, inputs, rows)
                 outcome = self._outcome("completed")

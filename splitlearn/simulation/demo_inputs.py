@@ -15,6 +15,7 @@ from splitlearn.simulation.demo_options import DemoOptions, build_spec, file_sil
 from splitlearn.simulation.run_folder import Job
 from splitlearn.simulation.tiny_models import TINY_MODELS, TinyModelName, build_tiny_model
 from splitlearn.spec import ChoiceTask, JobSpec
+from splitlearn.spec_defaults import Filled
 from splitlearn.tasks import (
     ColumnMapping,
     Layout,
@@ -55,7 +56,12 @@ class Inputs:
 
 
 def plan_job(options: DemoOptions) -> JobSpec:
-    """Return the job that the options ask for; reads no file.
+    """Return the job that the options ask for; see :func:`plan_with_notes`."""
+    return plan_with_notes(options).spec
+
+
+def plan_with_notes(options: DemoOptions) -> Filled:
+    """Return the job that the options ask for, and what is to be said of it; reads no file.
 
     Raises:
         SpecError: A value is out of range, not served, or contradicts another.

@@ -10,7 +10,8 @@ from typing import Any, Literal, cast, get_args
 from splitlearn.errors import SpecError
 from splitlearn.presets import PRESETS, Preset
 from splitlearn.simulation.flag_errors import in_flags
-from splitlearn.spec import MAX_SILOS, JobSpec
+from splitlearn.spec import MAX_SILOS
+from splitlearn.spec_defaults import Filled, fill_open_fields
 
 Schedule = Literal["serial", "client-batching", "hierarchical", "auto"]
 ReplicaSchedule = Literal["client-batching", "serial"]
@@ -45,6 +46,7 @@ class DemoOptions:
         replicas: Trunks of the schedule ``hierarchical``.
         replica_schedule: How the silos of one replica take turns with it.
         in_process: All parties in one process, over links of memory.
+        silo_blocks: None: averaged by 3 silos and more where the other flags allow it, else frozen.
         average_every: Steps between two averages of the silo blocks besides each round's end; 0 for none.
         freeze_a: Train the B of LoRA adapters alone.
         keep: Leave the platform running after the job.
@@ -57,7 +59,7 @@ class DemoOptions:
     replicas: int = 1
     replica_schedule: ReplicaSchedule = "client-batching"
     turn_steps: int | None = None
-    silo_blocks: SiloBlocks = "frozen"
+    silo_blocks: SiloBlocks | None = None
     average_every: int = 0
     freeze_a: bool = False
     codec: CodecName = "fp32"
@@ -125,7 +127,7 @@ def refuse_contradictions(options: DemoOptions) -> None:
         raise SpecError(
             f"--freeze-a has a meaning only with --adapter lora, not {options.adapter}; leave it out"
         )
-    if options.average_every and options.silo_blocks != "averaged":
+    if options.average_every and options.silo_blocks not in {None, "averaged"}:
         raise SpecError(
             f"--average-every has a meaning only with --silo-blocks averaged, not {options.silo_blocks}; "
             "leave it out"
@@ -174,8 +176,8 @@ def name_of(path: Path) -> str:
 
 def build_spec(
     options: DemoOptions, *, silo_names: tuple[str, ...], own_tasks: dict[str, dict[str, Any]]
-) -> JobSpec:
-    """Return the specification of the job.
+) -> Filled:
+    """Return the specification of the job, and what is to be said of it.
 
     Args:
         options: The flags.
@@ -196,7 +198,7 @@ def build_spec(
         "model": options.model,
         "adapter": {"kind": options.adapter, **({"freeze_a": True} if options.freeze_a else {})},
         "silos": silos,
-        "silo_blocks": options.silo_blocks,
+        **({"silo_blocks": options.silo_blocks} if options.silo_blocks else {}),
         "averaging": {"every_steps": options.average_every},
         "schedule": options.schedule,
         "replicas": options.replicas,
@@ -220,7 +222,7 @@ def build_spec(
         "evaluation": {"max_rows": options.evaluation_rows},
     }
     try:
-        return JobSpec.parse(fields)
+        return fill_open_fields(fields, on_platform=not options.in_process)
     except SpecError as error:
         raise in_flags(error) from error.__cause__
 

@@ -45,6 +45,11 @@ class TestReadComparison:
         found = read_comparison(changed(spec_path, cut="{bottom_layers: 0, top_layers: 1}"))
         assert {silo.cut for silo in found.base.silos} == {CutSpec(bottom_layers=0, top_layers=1)}
 
+    def test_averages_the_blocks_of_four_silos_unless_it_says_otherwise(self, spec_path: Path) -> None:
+        left_open = read_comparison(changed(spec_path, without="silo_blocks"))
+        assert left_open.base.silo_blocks == "averaged"
+        assert read_comparison(changed(spec_path, silo_blocks="frozen")).base.silo_blocks == "frozen"
+
     def test_keeps_the_turns_for_the_serial_mode(self, spec_path: Path) -> None:
         found = read_comparison(changed(spec_path, turn_steps="1"))
         serial, batching = parse_modes(["serial", "client-batching"], silos=found.source.silos)

@@ -21,7 +21,7 @@ from splitlearn.spec import JobSpec
 from splitlearn.tasks import DataReport, Score
 from splitlearn.wire import Phase
 
-OPTIONS = DemoOptions(rounds=2, steps_per_round=5)
+OPTIONS = DemoOptions(rounds=2, steps_per_round=5, silo_blocks="frozen")
 REPORT = DataReport(420, 378, 42, 3, 3, 0, 0, 9000, 3000, 128)
 ISSUE_KEYS = {
     "status",

@@ -17,15 +17,16 @@ CB_ANSWERS = "entailment= a,contradiction= b,neutral= c"
 
 
 class TestDefaults:
-    def test_three_silos_batch_their_frozen_blocks_in_fp32(self) -> None:
+    def test_three_silos_batch_and_average_their_blocks_in_fp32(self) -> None:
         spec = plan_job(DemoOptions())
         assert [silo.name for silo in spec.silos] == ["harbour", "hillside", "riverside"]
         assert (spec.schedule, spec.silo_blocks, spec.codec, spec.seed) == (
             "client-batching",
-            "frozen",
+            "averaged",
             "fp32",
             0,
         )
+        assert plan_job(DemoOptions(silos=2)).silo_blocks == "frozen"
         assert DemoOptions().threads == 1
         assert DemoOptions().out_dir == Path("runs/demo")
 
@@ -55,7 +56,14 @@ class TestAveraging:
         ("options", "sentence"),
         [
             (DemoOptions(freeze_a=True), "--freeze-a has a meaning only with --adapter lora, not full"),
-            (DemoOptions(average_every=2), "--average-every has a meaning only with --silo-blocks averaged"),
+            (
+                DemoOptions(average_every=2, silo_blocks="local"),
+                "--average-every has a meaning only with --silo-blocks averaged",
+            ),
+            (
+                DemoOptions(average_every=2, silos=2),
+                "averaging: has a meaning only with silo_blocks 'averaged'",
+            ),
             (
                 DemoOptions(silo_blocks="averaged", average_every=50, steps_per_round=40),
                 r"--average-every 50 \(averaging\) is more than --steps-per-round 40",

@@ -39,6 +39,20 @@ class TestSubmit:
         assert "trunk" in text
         assert federation.world.admin.ok("GET", "/jobs")["items"] == []
 
+    def test_tells_what_the_author_should_know(
+        self, admin: Terminal, federation: Federation, tmp_path: Path
+    ) -> None:
+        west = federation.world.anybody.as_(federation.world.enrolled("west", "silo").log_in()["token"])
+        announced = {"name": "notes", "task": "causal-lm", "num_rows": 7, "schema_digest": "00" * 32}
+        west.ok("PUT", "/silo/datasets", {"datasets": [announced]})
+        silos = [{"name": name, "dataset": "notes"} for name in ("north", "south", "west")]
+        path = tmp_path / "lora.json"
+        path.write_text(json.dumps(federation.spec(silos=silos)))
+        for command in ("plan", "submit"):
+            assert "note: adapter: with silo_blocks 'averaged'" in admin("jobs", command, str(path)).out
+        path.write_text(json.dumps(federation.spec()))
+        assert "note:" not in admin("jobs", "plan", str(path)).out
+
 
 class TestRefusals:
     def test_of_a_specification_name_field_and_remedy(

@@ -112,6 +112,57 @@ class TestRefused:
         assert federation.world.admin.refused("POST", f"/jobs/{job_id}/clone", body) == (422, "spec")
 
 
+class TestSiloBlocks:
+    """Three silos and more average their blocks, unless the specification says otherwise."""
+
+    @pytest.fixture
+    def three(self, federation: Federation) -> list[dict[str, str]]:
+        west = federation.world.anybody.as_(federation.world.enrolled("west", "silo").log_in()["token"])
+        announced = {"name": "notes", "task": "causal-lm", "num_rows": 7, "schema_digest": "00" * 32}
+        west.ok("PUT", "/silo/datasets", {"datasets": [announced]})
+        return [NORTH, {"name": "south", "dataset": "notes"}, {"name": "west", "dataset": "notes"}]
+
+    @ON_SQLITE_ALONE
+    def test_of_three_silos_are_averaged_and_signed_as_such(
+        self, federation: Federation, three: list[dict[str, str]]
+    ) -> None:
+        job = federation.job(federation.submit(silos=three))
+        assert job["spec"]["silo_blocks"] == "averaged"
+        told = federation.parties["north"].ok("GET", "/silo/jobs")["jobs"][0]
+        assert b'"silo_blocks":"averaged"' in base64.b64decode(told["spec"])
+
+    @ON_SQLITE_ALONE
+    def test_of_two_stay_frozen(self, federation: Federation) -> None:
+        assert federation.job(federation.submit())["spec"]["silo_blocks"] == "frozen"
+
+    @ON_SQLITE_ALONE
+    def test_stay_frozen_where_averaging_is_not_served_and_the_answer_says_why(
+        self, federation: Federation, three: list[dict[str, str]]
+    ) -> None:
+        asked = {"spec": federation.spec(silos=three, on_lost_silo="continue", adapter={"kind": "full"})}
+        job = federation.world.admin.ok("POST", "/jobs", asked)
+        assert job["spec"]["silo_blocks"] == "frozen"
+        (note,) = job["notes"]
+        assert note.startswith("silo_blocks: 'frozen', not 'averaged'")
+        assert federation.world.admin.ok("POST", "/jobs/plan", asked)["notes"] == [note]
+        events = federation.world.admin("GET", f"/jobs/{job['id']}/events?follow=false").text
+        assert "not 'averaged'" in events
+
+    @ON_SQLITE_ALONE
+    def test_a_clone_has_those_of_its_job(self, federation: Federation, three: list[dict[str, str]]) -> None:
+        job_id = federation.submit(silos=three, silo_blocks="frozen")
+        clone = federation.world.admin.ok("POST", f"/jobs/{job_id}/clone", {"changes": {"rounds": 2}})
+        assert (clone["spec"]["silo_blocks"], clone["notes"]) == ("frozen", [])
+
+    @ON_SQLITE_ALONE
+    def test_averaged_lora_is_hinted_at_its_exact_form(
+        self, federation: Federation, three: list[dict[str, str]]
+    ) -> None:
+        asked = {"spec": federation.spec(silos=three, adapter={"kind": "lora"})}
+        (note,) = federation.world.admin.ok("POST", "/jobs/plan", asked)["notes"]
+        assert "freeze_a" in note
+
+
 class TestClone:
     @ON_SQLITE_ALONE
     def test_is_the_same_job_where_nothing_changes(self, federation: Federation) -> None:

@@ -1,0 +1,96 @@
+"""What a specification says where its author left it open, filled in once: when the job is made. Torch-free.
+
+:class:`~splitlearn.spec.JobSpec` itself reads a missing ``silo_blocks`` as ``frozen``, as it always has: a
+document that is stored or signed means what it meant. Whoever makes a job of what a person wrote (the REST
+API, the demo, a comparison) fills it in here, and the canonical bytes state it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from splitlearn.errors import SpecError
+from splitlearn.spec import MIN_SILOS_AVERAGED, JobSpec, LoraAdapter
+
+_BLOCKS = "silo_blocks"
+_SCHEDULE = "schedule"
+_Parse = Callable[[Mapping[str, Any]], JobSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A specification with nothing left open but a schedule ``auto``.
+
+    Attributes:
+        spec: The job.
+        notes: What its author should know of it, a sentence each: what was filled in otherwise than usual,
+            and what is allowed but costs something.
+    """
+
+    spec: JobSpec
+    notes: tuple[str, ...] = ()
+
+
+def fill_open_fields(
+    fields: Mapping[str, Any], *, on_platform: bool, parse: _Parse = JobSpec.parse
+) -> Filled:
+    """Parse what a person wrote; 3 silos or more average their blocks unless it says otherwise.
+
+    Where averaging is not served with what else the job asks for, the blocks stay ``frozen``, and a note says
+    why: a specification that says nothing of silo blocks is never refused for them.
+
+    Args:
+        fields: Of the specification, as written.
+        on_platform: Whether the platform's processes run the job; they may serve less than one process.
+        parse: Reads the fields.
+
+    Raises:
+        SpecError: A field is wrong.
+    """
+    if _BLOCKS in fields or not _has_enough_silos(fields):
+        return _noted(parse(fields))
+    if fields.get("start_from") is not None:
+        return _stays_as_it_was(
+            parse(fields), "it begins at an earlier result, where the silos' blocks may differ"
+        )
+    problem, averaged = _averaged(fields, on_platform=on_platform, parse=parse)
+    if averaged is not None:
+        return _noted(averaged)
+    # Whatever is wrong besides is told of what was written.
+    return _stays_as_it_was(parse(fields), problem)
+
+
+def _has_enough_silos(fields: Mapping[str, Any]) -> bool:
+    silos = fields.get("silos")
+    return isinstance(silos, list | tuple) and len(silos) >= MIN_SILOS_AVERAGED
+
+
+def _averaged(fields: Mapping[str, Any], *, on_platform: bool, parse: _Parse) -> tuple[str, JobSpec | None]:
+    """Return the job with averaged blocks, or why it cannot have them."""
+    try:
+        spec = parse({**fields, _BLOCKS: "averaged"})
+        # Left open, the schedule becomes one that is served.
+        closed = {_SCHEDULE: "client-batching", "replicas": 1} if spec.schedule == "auto" else {}
+        spec.model_copy(update=closed).refuse_unserved(on_platform=on_platform)
+    except SpecError as error:
+        return error.message, None
+    return "", spec
+
+
+def _stays_as_it_was(spec: JobSpec, problem: str) -> Filled:
+    usual = f"not 'averaged' as usual with {MIN_SILOS_AVERAGED} silos and more"
+    why = "; ".join(problem.splitlines())
+    return _noted(spec, f"silo_blocks: {spec.silo_blocks!r}, {usual}: {why}")
+
+
+def _noted(spec: JobSpec, *notes: str) -> Filled:
+    if spec.silo_blocks == "averaged" and isinstance(spec.adapter, LoraAdapter) and not spec.adapter.freeze_a:
+        return Filled(spec, (*notes, _LORA_AVERAGED))
+    return Filled(spec, notes)
+
+
+_LORA_AVERAGED = (
+    "adapter: with silo_blocks 'averaged' the halves A and B of LoRA are averaged each apart, which is not "
+    "the average of the products B times A that the silos trained; adapter.freeze_a true trains B alone, "
+    "whose average is exact (docs/results.md has both measured)"
+)
