@@ -3,6 +3,7 @@
 The web framework takes a second to load: only the commands that need it do so.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from backend.server import Server
 
 _STOP_SECONDS = 5  # for answers under way; streams end at once
+_COLLECT_AFTER = 50_000, 20, 50  # a request leaves some thousand objects behind, few of them in cycles
 _MAX_FILES = 65_536  # every agent holds a connection or two; a service's usual limit is 1,024
 GATEWAY_EPILOG = (
     "Example: TRUNKLINE_GATEWAY_STANDINGS_TOKEN=... trunkline gateway --control-plane http://127.0.0.1:8470"
@@ -122,10 +124,21 @@ def api() -> None:
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _ignore)  # uvicorn raises them again after an orderly end, which is no failure
+    _rest_the_collector()
     running = _Server(config)
     running.run()
     if not running.started:
         raise ProcessError("the API did not start; what went wrong stands above")
+
+
+def _rest_the_collector() -> None:
+    """Have the garbage collector look at what requests leave, and never again at what was loaded before.
+
+    With Python's own settings it took a quarter of the API's time (``bench.fleet``).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:

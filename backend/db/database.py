@@ -21,6 +21,8 @@ from splitlearn.errors import StorageError
 _READ_ONLY: Final = "trunkline_read_only"
 _WAKES = "trunkline_wakes_listeners"
 DEFAULT_BUSY_TIMEOUT_SECONDS = 15.0
+_KEPT_CONNECTIONS, _MAX_CONNECTIONS = 20, 40
+"""To PostgreSQL: as many as there are threads for requests. One beyond those that are kept serves once."""
 
 
 class KeptError(Exception):
@@ -110,7 +112,11 @@ def _make_engine(url: str, *, busy_timeout_seconds: float) -> Engine:
         return engine
     if backend == "postgresql":
         engine = create_engine(
-            parsed.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True
+            parsed.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=_KEPT_CONNECTIONS,
+            max_overflow=_MAX_CONNECTIONS - _KEPT_CONNECTIONS,
         )
         event.listen(engine, "connect", _prepare_postgresql)
         event.listen(engine, "begin", _begin_postgresql)

@@ -47,10 +47,10 @@ def warn_of_ends(session: Session, *, now: datetime) -> int:
 
 def _in_use(session: Session) -> Iterator[Ending]:
     for table in TABLES.values():
-        query = select(table).where(table.status == PartyStatus.ENROLLED)
-        for party in session.scalars(query):
-            if party.certificate is not None:
-                yield Ending(Certificate.from_bytes(party.certificate), party.organization_id)
+        query = select(table.certificate, table.organization_id).where(table.status == PartyStatus.ENROLLED)
+        for raw, organization_id in session.execute(query).all():
+            if raw is not None:
+                yield Ending(Certificate.from_bytes(raw), organization_id)
     federation = find_federation(session)
     certificate = signer_certificate(federation) if federation is not None else None
     if certificate is not None:
