@@ -105,7 +105,7 @@ class Fleet:
         chance = random.Random(0)  # noqa: S311 - when they begin
         for agent in self.agents:
             for act in (self._beat, self._ask):
-                later = chance.uniform(0, HEARTBEAT_SECONDS if act == self._beat else 1.0)
+                later = chance.uniform(0, HEARTBEAT_SECONDS if act == self._beat else WAIT_SECONDS)
                 self._tasks.append(asyncio.create_task(act(agent, later)))
 
     def check(self) -> None:
