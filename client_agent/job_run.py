@@ -25,7 +25,7 @@ from client_agent.preparation import Prepared, prepare
 from client_agent.processes.messages import Ended, PhaseBegan
 from client_agent.reporting import MetricsOutbox, points_of_report
 from client_agent.results import export_whole
-from client_agent.training_loop import Attempt, SiloCheckpoints, take_part
+from client_agent.training_loop import Attempt, take_part
 from splitlearn.control_plane.errors import (
     JobOverError,
     LeaseLostError,
@@ -189,7 +189,6 @@ class JobRun:
 
     async def _train(self, prepared: Prepared) -> None:
         """Take part until the trunk's result is there."""
-        checkpoints = SiloCheckpoints(prepared, self._folder.checkpoints)
         over, num_failed = 0, 0  # the last epoch that is of no more use; failures in a row
         while True:
             self._begin("waiting")
@@ -199,7 +198,7 @@ class JobRun:
             lease = await self._attach()
             if lease is None:
                 continue
-            last_round = checkpoints.last_round()
+            saved = self._folder.saved_rounds()
             try:
                 await self._attempt(prepared, lease)
                 over, num_failed = lease.epoch, 0
@@ -211,7 +210,7 @@ class JobRun:
                 if await self._moves_on(lease.epoch):
                     over, num_failed = lease.epoch, 0
                     continue
-                num_failed = 1 if checkpoints.last_round() > last_round else num_failed + 1
+                num_failed = num_failed + 1 if self._folder.saved_rounds() <= saved else 1
                 if num_failed >= MAX_FAILED_ATTEMPTS:
                     raise
                 over = lease.epoch - 1  # attaching again raises it

@@ -49,9 +49,15 @@ class JobFolder:
         """The last two rounds' checkpoints."""
         return self.path / "checkpoints"
 
+    @property
+    def averaged(self) -> Path:
+        """The last two rounds' checkpoints with the average of all silos' blocks, where replicas meet."""
+        return self.path / "averaged"
+
     def saved_rounds(self) -> frozenset[str]:
         """Return the names of the rounds' checkpoints; another answer later means that the job got on."""
-        return frozenset(path.name for path in self.checkpoints.glob("round-*"))
+        found = (*self.checkpoints.glob("round-*"), *self.averaged.glob("round-*"))
+        return frozenset(f"{path.parent.name}/{path.name}" for path in found)
 
     def trunk_result(self, digest: str) -> Path:
         """Return where the trunk's trained tensors of this digest lie, as they came."""
@@ -66,6 +72,11 @@ class JobFolder:
     def traffic(self) -> Path:
         """Bytes that crossed up to the last rounds."""
         return self.path / "traffic.json"
+
+    @property
+    def meetings_traffic(self) -> Path:
+        """Bytes that crossed where replicas met, up to the last rounds."""
+        return self.path / "traffic-meetings.json"
 
     @property
     def sums(self) -> Path:

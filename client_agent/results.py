@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from client_agent.places import JobFolder
 from client_agent.preparation import Prepared
-from client_agent.training_loop import SiloCheckpoints, trained_parts
+from client_agent.training_loop import final_checkpoints, trained_parts
 from splitlearn.errors import StorageError
 from splitlearn.partition import export_result
 
@@ -26,7 +26,7 @@ def export_whole(prepared: Prepared, folder: JobFolder, *, trunk: Path, base_nam
         StorageError: A checkpoint is missing, or the disk is full.
         PartsError: The trunk's tensors are not this model's.
     """
-    checkpoints, evaluation = SiloCheckpoints(prepared, folder.checkpoints), prepared.spec.evaluation
+    checkpoints, evaluation = final_checkpoints(prepared, folder), prepared.spec.evaluation
     # Where the evaluations may end a job early, its last round is the last one that was saved.
     last_round = checkpoints.last_round() if evaluation.patience_evaluations else prepared.spec.rounds
     state = checkpoints.load(last_round)

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from client_agent.places import JobFolder
 from splitlearn.exchange import Exchange
 from splitlearn.simulation.json_files import write_json
 from splitlearn.training.checkpoints import ROUNDS_KEPT
@@ -56,9 +57,13 @@ class TrafficRecord(BaseModel):
         except (OSError, ValidationError):
             return cls()
 
+    def up_to(self, round_number: int) -> Crossed:
+        """Return the totals at the end of a round."""
+        return self.rounds.get(round_number, Crossed())
+
     def before(self, round_number: int) -> Crossed:
         """Return the totals at the end of the round before."""
-        return self.rounds.get(round_number - 1, Crossed())
+        return self.up_to(round_number - 1)
 
     def with_round(self, round_number: int, crossed: Crossed) -> "TrafficRecord":
         """Return the record with one more round, of which as many are kept as there are checkpoints."""
@@ -73,3 +78,52 @@ class TrafficRecord(BaseModel):
             StorageError: The disk refused.
         """
         write_json(path, self.model_dump(mode="json"), mode=0o600)
+
+
+class Tally:
+    """Counts what crosses in one attempt on top of what did before, in rounds or where replicas met.
+
+    Each of the two has a record of its own, so that a round, or a meeting, that is begun again counts once.
+
+    Args:
+        path: The record that is written.
+        other: The totals of the other kind.
+        comes_after: Whether the other kind's part of a round comes before this one's: a meeting's does.
+    """
+
+    def __init__(self, path: Path, other: TrafficRecord, *, comes_after: bool) -> None:
+        self._path, self._record = path, TrafficRecord.read(path)
+        self._other, self._comes_after = other, comes_after
+        self._before: Crossed | None = None
+
+    @classmethod
+    def of_rounds(cls, folder: JobFolder) -> Self:
+        """Return the tally of an attempt that trains."""
+        return cls(folder.traffic, TrafficRecord.read(folder.meetings_traffic), comes_after=False)
+
+    @classmethod
+    def of_meetings(cls, folder: JobFolder) -> Self:
+        """Return the tally of an attempt to average blocks."""
+        return cls(folder.meetings_traffic, TrafficRecord.read(folder.traffic), comes_after=True)
+
+    def begin(self, round_number: int) -> None:
+        """Count on from a round's begin; only the first word counts."""
+        if self._before is None:
+            self._before = self._record.before(round_number)
+
+    def end(self, round_number: int, crossed: Crossed) -> Crossed:
+        """Write down that a round has ended; return all that has crossed since the job's begin.
+
+        Args:
+            round_number: The round.
+            crossed: In this attempt.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        self.begin(round_number)
+        assert self._before is not None
+        total = self._before.plus(crossed)
+        self._record = self._record.with_round(round_number, total)
+        self._record.write(self._path)
+        return total.plus(self._other.up_to(round_number if self._comes_after else round_number - 1))

@@ -18,21 +18,25 @@ from client_agent.log import LOGGER
 from client_agent.places import JobFolder
 from client_agent.preparation import Prepared
 from client_agent.reporting import MetricsOutbox, points_of_progress, points_of_round
-from client_agent.traffic_record import Crossed, TrafficRecord
+from client_agent.traffic_record import Crossed, Tally
 from splitlearn.channel import Terms
 from splitlearn.control_plane.job_log import STEP_SECONDS, JobLog
 from splitlearn.control_plane.schemas import SiloLease
+from splitlearn.errors import ProtocolError
 from splitlearn.exchange import Exchange
 from splitlearn.identity import Identity, TrustStore
 from splitlearn.link import Connect, Link, WebsocketLink
 from splitlearn.parties import (
     ComputeThread,
     Progress,
+    SiloAtMeeting,
     SiloAveraging,
     SiloParty,
     StepDone,
     TurnStarted,
     evaluates_saved_rounds,
+    is_meeting,
+    keeps_averages_apart,
     phases_of,
     summaries_of,
 )
@@ -75,7 +79,10 @@ class Attempt:
 async def take_part(
     prepared: Prepared, attempt: Attempt, *, folder: JobFolder, outbox: MetricsOutbox, job_log: JobLog
 ) -> None:
-    """Load the silo's blocks and train until the trunk ends the job; the last round's state is on disk then.
+    """Load the silo's blocks and do what the lease is for; what it came to is on disk then.
+
+    That is to train until the trunk ends the job, or one round with a replica of it; or to average the blocks
+    with the silos of all replicas.
 
     Raises:
         TrunklineError: The conversation, the data or the disk failed, or the trunk ended before the end.
@@ -89,8 +96,10 @@ async def take_part(
         trainer = await compute(_trainer, prepared, blocks)
         way = _Way(attempt.connect)
         exchange = await stack.enter_async_context(_exchange(prepared, attempt, way))
+        at_meeting = is_meeting(spec, attempt.lease.replica)
+        tally = Tally.of_meetings(folder) if at_meeting else Tally.of_rounds(folder)
         rounds = _Rounds(
-            folder,
+            tally,
             exchange,
             outbox,
             job_log,
@@ -98,6 +107,18 @@ async def take_part(
             min_metric_rows=attempt.min_metric_rows,
             evaluates_saved_rounds=evaluates_saved_rounds(spec),
         )
+        averaging = _averaging(prepared, attempt, folder=folder, trainer=trainer, compute=compute)
+        if at_meeting:
+            await _meet(
+                prepared,
+                folder,
+                rounds,
+                exchange=exchange,
+                trainer=trainer,
+                averaging=averaging,
+                compute=compute,
+            )
+            return
         party = SiloParty(
             spec=spec,
             silo=silo,
@@ -121,6 +142,7 @@ async def take_part(
             checkpoints=SiloCheckpoints(
                 prepared, folder.checkpoints, newest=attempt.newest, on_saved=rounds.saved
             ),
+            begins_from=final_checkpoints(prepared, folder, newest=attempt.newest),
             on_progress=rounds,
             min_metric_rows=attempt.min_metric_rows,
             summaries=summaries_of(
@@ -131,10 +153,40 @@ async def take_part(
                 compute=compute,
                 peer=attempt.lease.worker,
             ),
-            averaging=_averaging(prepared, attempt, folder=folder, trainer=trainer, compute=compute),
+            averaging=averaging,
             says_goodbye=False,  # another attempt follows, of this process or the next
         )
         await party.run()
+
+
+async def _meet(
+    prepared: Prepared,
+    folder: JobFolder,
+    rounds: "_Rounds",
+    *,
+    exchange: Exchange,
+    trainer: SiloTrainer,
+    averaging: SiloAveraging | None,
+    compute: ComputeThread,
+) -> None:
+    """Average this silo's blocks with those of all replicas' silos."""
+    if averaging is None:
+        raise ProtocolError(
+            f"the control plane sent this silo to average its blocks, which by the specification are "
+            f"{prepared.spec.silo_blocks!r}; its record of the job is not to be trusted: ask its admin"
+        )
+    party = SiloAtMeeting(
+        spec=prepared.spec,
+        silo=prepared.silo,
+        trainer=trainer,
+        # All of it counts: the meeting comes after every replica has trained the round anew.
+        trained=SiloCheckpoints(prepared, folder.checkpoints),
+        averaged=SiloCheckpoints(prepared, folder.averaged, on_saved=rounds.saved),
+        averaging=averaging,
+        exchange=exchange,
+        compute=compute,
+    )
+    await party.run()
 
 
 def load_blocks(prepared: Prepared, device: str) -> SiloBlocks:
@@ -212,6 +264,18 @@ class SiloCheckpoints(CheckpointStore):
         return path
 
 
+def final_checkpoints(prepared: Prepared, folder: JobFolder, *, newest: int | None = None) -> SiloCheckpoints:
+    """Return the silo's checkpoints that later rounds, and the result, begin from.
+
+    Args:
+        prepared: The job and the silo.
+        folder: What is kept of the job.
+        newest: Last round that counts; None for any.
+    """
+    path = folder.averaged if keeps_averages_apart(prepared.spec) else folder.checkpoints
+    return SiloCheckpoints(prepared, path, newest=newest)
+
+
 class _Way:
     """Opens the way to the worker, and knows how long the last one is.
 
@@ -239,7 +303,7 @@ class _Rounds:
 
     def __init__(
         self,
-        folder: JobFolder,
+        tally: Tally,
         exchange: Exchange,
         outbox: MetricsOutbox,
         job_log: JobLog,
@@ -251,16 +315,14 @@ class _Rounds:
         self._way, self._min_metric_rows = way, min_metric_rows
         self._evaluates_saved_rounds = evaluates_saved_rounds
         self._job_log, self._told_at = job_log, -math.inf
-        self._path, self._exchange, self._outbox = folder.traffic, exchange, outbox
+        self._tally, self._exchange, self._outbox = tally, exchange, outbox
         self._loop = asyncio.get_running_loop()
-        self._record = TrafficRecord.read(folder.traffic)
-        self._before: Crossed | None = None
 
     def __call__(self, progress: Progress) -> None:
-        if isinstance(progress, TurnStarted) and self._before is None:
+        if isinstance(progress, TurnStarted):
             # The evaluation of a round that is saved counts with the next one.
             is_saved = progress.phase is not Phase.TRAIN and self._evaluates_saved_rounds
-            self._before = self._record.before(progress.round + is_saved)
+            self._tally.begin(progress.round + is_saved)
         if isinstance(progress, StepDone):
             self._tell(progress)
         self._outbox.put(points_of_progress(progress, min_rows=self._min_metric_rows))
@@ -282,10 +344,7 @@ class _Rounds:
 
     def saved(self, round_number: int) -> None:
         """Note the totals, and hand them to the outbox in the loop's thread."""
-        assert self._before is not None, "a round has turns"
-        total = self._before.plus(Crossed.of(self._exchange))
-        self._record = self._record.with_round(round_number, total)
-        self._record.write(self._path)
+        total = self._tally.end(round_number, Crossed.of(self._exchange))
         self._job_log.tell("round_saved", round_number=round_number)
         _log.info("the checkpoint of round %d is on disk", round_number)
         values = values_of_round(total, round_trip_seconds=self._way.round_trip_seconds)

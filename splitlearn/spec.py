@@ -349,12 +349,6 @@ class JobSpec(Frozen):
             "use 'serial', 'client-batching' or 'hierarchical'",
         )
         yield (
-            "silo_blocks with schedule",
-            (self.silo_blocks, self.schedule),
-            not on_platform or (self.silo_blocks, self.schedule) != ("averaged", "hierarchical"),
-            "use silo_blocks 'local', or train in one process (trunkline demo --in-process)",
-        )
-        yield (
             "silos.cut",
             [silo.cut.model_dump() for silo in self.silos],
             len({silo.cut for silo in self.silos}) == 1,

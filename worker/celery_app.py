@@ -8,7 +8,7 @@ from celery import Celery
 from kombu import Queue
 from pydantic import ValidationError
 
-from splitlearn.control_plane.broker import TASK_NAME, broker_settings, queue_of
+from splitlearn.control_plane.broker import AVERAGE_TASK, TASK_NAME, broker_settings, queue_of
 from splitlearn.control_plane.schemas import DispatchBody
 
 Host = Callable[[DispatchBody], None]
@@ -42,6 +42,10 @@ def make_app(*, broker_url: str | None, broker_dir: Path, worker: str, host: Hos
 
     @app.task(name=TASK_NAME, shared=False, ignore_result=True, max_retries=0)  # type: ignore[untyped-decorator]
     def host_trunk(**fields: object) -> None:
+        _serve(host, fields)
+
+    @app.task(name=AVERAGE_TASK, shared=False, ignore_result=True, max_retries=0)  # type: ignore[untyped-decorator]
+    def average_replicas(**fields: object) -> None:
         _serve(host, fields)
 
     return app

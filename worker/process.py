@@ -24,12 +24,12 @@ from splitlearn.errors import TrunklineError
 from splitlearn.identity import CertificateKind
 from splitlearn.training.speed import measure_speed
 from splitlearn.watching import Status, WatchListener
-from worker.attempt import Station
 from worker.celery_app import make_app
 from worker.devices import choose_devices, describe_capabilities
 from worker.home import Home
 from worker.orders import Order
 from worker.settings import Settings
+from worker.station import Station
 from worker.trunk_cache import TrunkCache
 from worker.trunk_host import TrunkHost
 from worker.watch import WorkerWatch

@@ -13,10 +13,12 @@ from splitlearn.control_plane.job_log import JobLog
 from splitlearn.control_plane.schemas import DispatchBody, LeaseAnswer, Reason, ReleaseBody
 from splitlearn.errors import TrainingError, TrunklineError
 from splitlearn.parties import SiloAwayError, SiloLeftError, StuckError
-from worker.attempt import Attempt, Hosted, Station
+from worker.attempt import Attempt
 from worker.checkpoints import publish_result
 from worker.lease_keeper import LeaseKeeper
+from worker.meeting_attempt import MeetingAttempt
 from worker.orders import Order, Orders
+from worker.station import Hosted, Station
 
 _OUTDATED = (LeaseLostError, JobOverError, NotFoundError)
 _LAST_WORD_SECONDS = 5.0
@@ -133,7 +135,8 @@ class TrunkHost:
         def reached(round_number: int, step: int) -> None:
             keeper.reached(round_number=round_number, step=step)
 
-        attempt = Attempt(self._station, lease, orders, on_reached=reached, job_log=job_log)
+        kind = Attempt if lease.meeting is None else MeetingAttempt
+        attempt = kind(self._station, lease, orders, on_reached=reached, job_log=job_log)
         try:
             return await attempt.run()
         except TrunklineError as error:
@@ -247,12 +250,11 @@ def _bug(error: Exception) -> TrainingError:
 
 
 def _round_done_body(lease: LeaseAnswer, hosted: Hosted, who: str) -> ReleaseBody:
-    reason = Reason(
-        who=who,
-        what=f"replica {lease.replica} of the trunk has done its round",
-        where=f"round {hosted.last_round}",
-        next="goes on from the average of all replicas, once they have done theirs",
-    )
+    what = f"replica {lease.replica} of the trunk has done its round"
+    next_ = "goes on from the average of all replicas, once they have done theirs"
+    if lease.meeting is not None:
+        what, next_ = "the replicas of the trunk are averaged", "each goes on from the average"
+    reason = Reason(who=who, what=what, where=f"round {hosted.last_round}", next=next_)
     return ReleaseBody(epoch=lease.epoch, outcome="round_done", code="round_done", reason=reason)
 
 

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     LEASE_GRANTED = "lease_granted"
     EPOCH_RAISED = "epoch_raised"
     ROUND_COMMITTED = "round_committed"
+    ROUND_AVERAGED = "round_averaged"
     MODEL_STATE = "model_state"
     DATASETS = "datasets"
     CERTIFICATE_EXPIRES = "certificate_expires"

@@ -1,7 +1,7 @@
 """What should happen next with each job, from what is known of it. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from backend.db.models import Approval, Desired, JobState
@@ -45,12 +45,12 @@ class LeaseView:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """One of several trunks of a job.
+    """One of several trunks of a job, or the meeting at which they are averaged.
 
     Attributes:
-        number: From 0.
+        number: From 0; the meeting's comes after the last trunk's.
         lease: None while nobody hosts it.
-        committed: The last round that it has contributed to.
+        committed: The last round that it has contributed to, or that was averaged.
         is_done: Whether its silos have evaluated the last average.
         last_worker: Who held its lease last.
     """
@@ -69,6 +69,7 @@ class JobView:
     Attributes:
         lease: Of the one trunk; None with replicas.
         replicas: Where the trunk has several.
+        meeting: Who averages these; None where there are none.
         since: When it came into its state.
         patience: How long a wait without progress may last.
         last_worker: Who held its lease last.
@@ -86,6 +87,7 @@ class JobView:
     need: Need | None = None
     reason_code: str = ""
     replicas: tuple[ReplicaView, ...] = ()
+    meeting: ReplicaView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,20 +204,34 @@ def _place(job: JobView, workers: Sequence[WorkerView]) -> Action | None:
     if job.reason_code == SILO_AWAY and not _are_silos_back(job):
         return None  # no worker is held for a silo that is not there; the reason says who is waited for
     replica = next(iter(due_replicas(job)), None)
+    need = None if is_meeting_due(job) else job.need  # to average takes no trunk: any worker can
     last_worker = job.last_worker if replica is None else replica.last_worker
-    chosen = choose(workers, job.need, last_worker=last_worker)
+    chosen = choose(workers, need, last_worker=last_worker)
     if chosen is None:
-        return Explain(_why_unplaced(job, workers))
+        return Explain(_why_unplaced(need, workers))
     return Assign(chosen.name, 0 if replica is None else replica.number)
 
 
-def due_replicas(job: JobView) -> list[ReplicaView]:
-    """Return the replicas that wait for a worker, and for nothing else.
+def is_meeting_due(job: JobView) -> bool:
+    """Whether every replica has committed a round that is not averaged yet, and has given its lease back."""
+    meeting = job.meeting
+    return (
+        meeting is not None
+        and meeting.lease is None
+        and meeting.committed < _common_round(job)
+        and all(replica.lease is None for replica in job.replicas)
+    )
 
-    That is those whose last round every replica has committed: the average of it is what the next one begins
-    with, or what is evaluated after the last.
+
+def due_replicas(job: JobView) -> list[ReplicaView]:
+    """Return the replicas that wait for a worker, and for nothing else; or the meeting alone, where it does.
+
+    A replica is due once its last round was averaged: the average is what the next round begins with, or what
+    is evaluated after the last.
     """
-    common = min((replica.committed for replica in job.replicas), default=0)
+    common = _common_round(job)
+    if job.meeting is not None and (job.meeting.lease is not None or job.meeting.committed < common):
+        return [_seen_last(job, job.meeting)] if is_meeting_due(job) else []
     return [
         replica
         for replica in job.replicas
@@ -223,10 +239,19 @@ def due_replicas(job: JobView) -> list[ReplicaView]:
     ]
 
 
-def _why_unplaced(job: JobView, workers: Sequence[WorkerView]) -> Why:
+def _common_round(job: JobView) -> int:
+    return min((replica.committed for replica in job.replicas), default=0)
+
+
+def _seen_last(job: JobView, meeting: ReplicaView) -> ReplicaView:
+    """Return the meeting, which goes to a worker that has just hosted a replica: some of it lies there."""
+    return replace(meeting, last_worker=job.replicas[-1].last_worker)
+
+
+def _why_unplaced(need: Need | None, workers: Sequence[WorkerView]) -> Why:
     if not workers:
         return Why("no_worker", "workers", "none is online", "queued", "start one: trunkline worker")
-    lacks = {worker.name: what_lacks(worker, job.need) for worker in workers}
+    lacks = {worker.name: what_lacks(worker, need) for worker in workers}
     able = [worker for worker in workers if lacks[worker.name] is None]
     if not able:
         what = "cannot host the trunk: " + "; ".join(f"{name}: {lack}" for name, lack in lacks.items())
@@ -247,13 +272,14 @@ def _are_silos_back(job: JobView) -> bool:
 
 
 def _look_after_replicas(job: JobView, workers: Sequence[WorkerView], *, now: datetime) -> Action | None:
-    hosted = [replica for replica in job.replicas if replica.lease is not None]
+    hosted = [each for each in (*job.replicas, job.meeting) if each is not None and each.lease is not None]
     for replica in hosted:
         action = _look_after(job, replica.lease, replica=replica.number, now=now)
         if action is not None:
             return action
     due = due_replicas(job) if job.desired is Desired.RUN else []
-    chosen = choose(workers, job.need, last_worker=due[0].last_worker) if due else None
+    need = None if is_meeting_due(job) else job.need
+    chosen = choose(workers, need, last_worker=due[0].last_worker) if due else None
     if chosen is not None:
         return Assign(chosen.name, due[0].number)
     return None if hosted else _look_after(job, None, now=now)

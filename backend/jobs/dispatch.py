@@ -14,8 +14,13 @@ from splitlearn.errors import LinkError
 class Dispatcher(Protocol):
     """Whoever can send a task."""
 
-    def send(self, worker: str, body: DispatchBody) -> None:
+    def send(self, worker: str, body: DispatchBody, *, task: str = TASK_NAME) -> None:
         """Send a task to a worker's own queue.
+
+        Args:
+            worker: Whose.
+            body: What it is about.
+            task: Its name.
 
         Raises:
             LinkError: The broker refused; try again.
@@ -39,11 +44,11 @@ class CeleryDispatcher:
             "max_retries": 0,
         }
 
-    def send(self, worker: str, body: DispatchBody) -> None:
+    def send(self, worker: str, body: DispatchBody, *, task: str = TASK_NAME) -> None:
         """See :class:`Dispatcher`."""
         try:
             self._celery.send_task(
-                TASK_NAME, kwargs=body.model_dump(mode="json"), queue=queue_of(worker), retry=False
+                task, kwargs=body.model_dump(mode="json"), queue=queue_of(worker), retry=False
             )
         except (OperationalError, OSError) as error:
             said = str(error).partition("\n")[0]

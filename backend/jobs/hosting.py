@@ -18,7 +18,7 @@ from backend.jobs.decisions import SILO_AWAY
 from backend.jobs.errors import LeaseLostError, NoSuchRoundError, RoundCommittedError
 from backend.jobs.lost_silos import go_on_without, lost_silos, present_silos
 from backend.jobs.moves import Why, move, release_replica
-from backend.jobs.replicas import are_all_done, common_round, contributions_to, layout_of
+from backend.jobs.replicas import are_all_done, average_of, common_round, contributions_to, layout_of
 from backend.jobs.repository import find_lease, lock_job, newest_commit
 from backend.jobs.rounds import abandon_after, drop_checkpoint
 from backend.jobs.silo_part import blob_of, wants
@@ -35,6 +35,7 @@ from splitlearn.control_plane.schemas import (
     ReleaseBody,
     RenewAnswer,
     RenewBody,
+    RoundToAverage,
 )
 from splitlearn.spec import JobSpec
 
@@ -63,7 +64,8 @@ def show(session: Session, settings: Settings, holder: Holder, *, epoch: int, no
     job, lease = _held(session, holder, epoch=epoch)
     _extend(lease, settings, now=now)
     newest = newest_commit(session, job, holder.replica)
-    contributions = _contributions(session, job, 0 if newest is None else newest[0].number)
+    last_round = 0 if newest is None else newest[0].number
+    is_meeting = layout_of(job.spec_bytes).meeting == holder.replica
     return LeaseAnswer(
         job=str(job.id),
         name=job.name,
@@ -76,29 +78,36 @@ def show(session: Session, settings: Settings, holder: Holder, *, epoch: int, no
         signature=base64.b64encode(job.spec_signature).decode(),
         gateway_url=settings.gateway_urls[0],
         max_resume_round=job.max_resume_round,
-        checkpoint=None
-        if newest is None
-        else Checkpoint(
-            round=newest[0].number,
-            blob=BlobRef(digest=newest[1].digest.hex(), num_bytes=newest[1].num_bytes),
-        ),
+        checkpoint=None if newest is None else Checkpoint(round=newest[0].number, blob=_ref(newest[1])),
         lost=lost_silos(session, job.id),
-        contributions=contributions,
+        average=None if is_meeting else _average(session, job, last_round),
+        meeting=_meeting(session, job) if is_meeting else None,
     )
 
 
-def _contributions(session: Session, job: Job, number: int) -> tuple[BlobRef, ...]:
-    """Return what the replicas have committed of a round, where there are any."""
-    layout = layout_of(job.spec_bytes)
-    if not layout.is_replicated or number == 0:
-        return ()
+def _average(session: Session, job: Job, number: int) -> BlobRef | None:
+    """Return what a replica goes on with after its last round, where there are several.
+
+    Raises:
+        LeaseLostError: The round is not averaged yet.
+    """
+    if not layout_of(job.spec_bytes).is_replicated or number == 0:
+        return None
+    average = average_of(session, job, number)
+    if average is None:
+        raise LeaseLostError(f"round {number} is not averaged yet; this replica waits for the others")
+    return _ref(average)
+
+
+def _meeting(session: Session, job: Job) -> RoundToAverage:
+    """Return the round that the meeting averages, and what the replicas have contributed to it."""
+    number = common_round(session, job)
     found = contributions_to(session, job, number)
-    if len(found) < layout.num_replicas:
-        raise LeaseLostError(
-            f"{len(found)} of {layout.num_replicas} replicas have committed round {number}; "
-            "this one waits for the others"
-        )
-    return tuple(BlobRef(digest=each.digest.hex(), num_bytes=each.num_bytes) for each in found)
+    return RoundToAverage(round=number, contributions=tuple(_ref(each) for each in found))
+
+
+def _ref(artifact: Artifact) -> BlobRef:
+    return BlobRef(digest=artifact.digest.hex(), num_bytes=artifact.num_bytes)
 
 
 def renew(
@@ -180,8 +189,10 @@ def commit(
     if job.max_resume_round is not None and common_round(session, job) > job.max_resume_round:
         job.max_resume_round = None  # every party has this round: whatever came before the retry is gone
     drop_old_checkpoints(session, job.id, holder.replica, keep=settings.checkpoints_kept, now=now)
+    is_meeting = layout_of(job.spec_bytes).meeting == holder.replica
+    kind = EventKind.ROUND_AVERAGED if is_meeting else EventKind.ROUND_COMMITTED
     told = {"round": number, "epoch": body.epoch, "seconds": body.seconds, **_who(session, job, holder)}
-    emit(session, job.project_id, EventKind.ROUND_COMMITTED, body=told, now=now, job_id=job.id)
+    emit(session, job.project_id, kind, body=told, now=now, job_id=job.id)
 
 
 def release(
@@ -235,7 +246,7 @@ def release(
 def _who(session: Session, job: Job, holder: Holder) -> dict[str, object]:
     """Return which silos a round was trained with, and which replica's it was."""
     layout, here = layout_of(job.spec_bytes), present_silos(session, job.id)
-    if not layout.is_replicated:
+    if not layout.is_replicated or holder.replica == layout.meeting:
         return {"silos": here}
     share = JobSpec.parse(job.spec_bytes).shares[holder.replica]
     return {"silos": [name for name in here if name in share], "replica": holder.replica}

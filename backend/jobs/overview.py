@@ -3,7 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -144,7 +144,7 @@ def _view(
     leases: Mapping[int, Any],
     committed: Mapping[int, int],
 ) -> JobView:
-    replicas = _replicas(job, leases, committed)
+    replicas, meeting = _replicas(job, leases, committed), _meeting(job, leases, committed)
     lease = None if replicas else leases.get(0)
     is_placed = job.state is JobState.QUEUED or (replicas and job.state in HOSTED)
     return JobView(
@@ -158,6 +158,7 @@ def _view(
         need=NEEDS.of(session, job.model_id, job.spec_bytes) if is_placed else None,
         reason_code=job.reason_code,
         replicas=replicas,
+        meeting=meeting,
     )
 
 
@@ -167,18 +168,26 @@ def _replicas(job: Any, leases: Mapping[int, Any], committed: Mapping[int, int])
         return ()
     found = []
     for number in range(layout.num_replicas):
-        lease, rounds = leases.get(number), committed.get(number, 0)
-        is_open = lease is not None and lease.released_at is None
-        found.append(
-            ReplicaView(
-                number,
-                _lease_view(lease) if is_open else None,
-                committed=rounds,
-                is_done=lease is not None and rounds == layout.num_rounds and layout.is_done(lease),
-                last_worker=None if lease is None else lease.name,
-            )
-        )
+        each, lease = _replica(number, leases, committed), leases.get(number)
+        is_done = lease is not None and each.committed == layout.num_rounds and layout.is_done(lease)
+        found.append(replace(each, is_done=is_done))
     return tuple(found)
+
+
+def _meeting(job: Any, leases: Mapping[int, Any], committed: Mapping[int, int]) -> ReplicaView | None:
+    number = layout_of(job.spec_bytes).meeting
+    return None if number is None else _replica(number, leases, committed)
+
+
+def _replica(number: int, leases: Mapping[int, Any], committed: Mapping[int, int]) -> ReplicaView:
+    lease = leases.get(number)
+    is_open = lease is not None and lease.released_at is None
+    return ReplicaView(
+        number,
+        _lease_view(lease) if is_open else None,
+        committed=committed.get(number, 0),
+        last_worker=None if lease is None else lease.name,
+    )
 
 
 def _lease_view(lease: Any) -> LeaseView:

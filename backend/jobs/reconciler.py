@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -31,11 +32,12 @@ from backend.jobs.dispatch import Dispatcher
 from backend.jobs.moves import Why, explain, move, release_replica
 from backend.jobs.overview import ActiveJob, active_jobs, crew_of
 from backend.jobs.placing import WorkerView, in_turn
-from backend.jobs.replicas import layout_of
+from backend.jobs.replicas import layout_of, next_epoch
 from backend.jobs.repository import find_lease, lock_job, worker_of
 from backend.jobs.state import HOSTED
 from backend.parties.repository import find_party
 from backend.server import Server
+from splitlearn.control_plane.broker import AVERAGE_TASK, TASK_NAME
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.errors import LinkError
 
@@ -44,6 +46,15 @@ _SHORTEST_PAUSE_SECONDS = 0.05
 _MAX_SHARE = 0.2
 """Of a core: every commit wakes this thread, and it must not look all the time where there are many."""
 _log = structlog.get_logger("backend.reconciler")
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A task to be sent: to whom, about which lease, and its name."""
+
+    worker: str
+    body: DispatchBody
+    task: str
 
 
 class Reconciler:
@@ -127,7 +138,7 @@ def reconcile(server: Server, dispatcher: Dispatcher) -> bool:
 
 
 def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:
-    to_send: tuple[str, DispatchBody] | None = None
+    to_send: Errand | None = None
     with server.database.write() as session:
         job = lock_job(session, job_id)
         action = _decide_again(session, server, job_id)
@@ -135,9 +146,9 @@ def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:
             return
         to_send = _act(session, server, job, action)
     if to_send is not None:
-        dispatcher.send(*to_send)
+        dispatcher.send(to_send.worker, to_send.body, task=to_send.task)
         with server.database.write() as session:
-            _note_dispatch(session, job_id, to_send[1], now=server.now())
+            _note_dispatch(session, job_id, to_send.body, now=server.now())
 
 
 def _jobs_to_step(server: Server) -> list[uuid.UUID]:
@@ -173,7 +184,7 @@ def _decide(job: ActiveJob, crew: Sequence[WorkerView], *, now: datetime) -> Act
     return action
 
 
-def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[str, DispatchBody] | None:
+def _act(session: Session, server: Server, job: Job, action: Action) -> Errand | None:
     now = server.now()
     match action:
         case Move():
@@ -185,7 +196,7 @@ def _act(session: Session, server: Server, job: Job, action: Action) -> tuple[st
         case Dispatch():
             lease = find_lease(session, job.id, action.replica)
             assert lease is not None
-            return worker_of(session, lease).name, _body(job, lease)
+            return _errand(session, job, lease)
         case Explain():
             explain(job, action.why, now=now)
     return None
@@ -199,18 +210,16 @@ def _reclaim(session: Session, job: Job, action: Reclaim, *, now: datetime) -> N
         move(session, job, JobState.QUEUED, action.why, now=now)
 
 
-def _assign(
-    session: Session, server: Server, job: Job, action: Assign, *, now: datetime
-) -> tuple[str, DispatchBody] | None:
+def _assign(session: Session, server: Server, job: Job, action: Assign, *, now: datetime) -> Errand:
     name, replica = action.worker, action.replica
     worker = find_party(session, PartyKind.WORKER, name)
     assert isinstance(worker, Worker)
-    lease = find_lease(session, job.id, replica)
+    lease, epoch = find_lease(session, job.id, replica), next_epoch(session, job)
     if lease is None:
         lease = Lease(job_id=job.id, replica=replica, worker_id=worker.id, epoch=0, expires_at=now)
         session.add(lease)
     lease.worker_id, lease.worker_epoch = worker.id, worker.epoch
-    lease.epoch += 1
+    lease.epoch = epoch
     lease.expires_at = now + timedelta(seconds=server.settings.pickup_seconds)
     lease.released_at = lease.dispatched_at = lease.renewed_at = None
     lease.round = lease.step = 0
@@ -218,20 +227,28 @@ def _assign(
     is_replicated = layout_of(job.spec_bytes).is_replicated
     told = {"worker": name, "epoch": lease.epoch, **({"replica": replica} if is_replicated else {})}
     emit(session, job.project_id, EventKind.LEASE_GRANTED, body=told, now=now, job_id=job.id)
-    what = f"was given replica {replica} of the trunk" if is_replicated else "was given the trunk"
-    why = Why("leased", name, what, f"epoch {lease.epoch}", "it loads the trunk, silos join")
     if job.state is JobState.QUEUED:
-        move(session, job, JobState.PREPARING, why, now=now)
-    return name, _body(job, lease)
+        move(session, job, JobState.PREPARING, _why_leased(job, lease, name), now=now)
+    return _errand(session, job, lease)
 
 
-def _body(job: Job, lease: Lease) -> DispatchBody:
-    return DispatchBody(
+def _why_leased(job: Job, lease: Lease, worker: str) -> Why:
+    layout, where = layout_of(job.spec_bytes), f"epoch {lease.epoch}"
+    if lease.replica == layout.meeting:
+        return Why("leased", worker, "was given the round to average", where, "the next round follows")
+    which = f"replica {lease.replica} of the trunk" if layout.is_replicated else "the trunk"
+    return Why("leased", worker, f"was given {which}", where, "it loads the trunk, silos join")
+
+
+def _errand(session: Session, job: Job, lease: Lease) -> Errand:
+    is_meeting = lease.replica == layout_of(job.spec_bytes).meeting
+    body = DispatchBody(
         job=str(lease.job_id),
         replica=lease.replica,
         epoch=lease.epoch,
         correlation_id=job.correlation_id,
     )
+    return Errand(worker_of(session, lease).name, body, AVERAGE_TASK if is_meeting else TASK_NAME)
 
 
 def _note_dispatch(session: Session, job_id: uuid.UUID, sent: DispatchBody, *, now: datetime) -> None:

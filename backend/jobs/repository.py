@@ -23,7 +23,7 @@ from backend.db.models import (
     Worker,
 )
 from backend.jobs.errors import UnknownJobError
-from backend.jobs.replicas import replica_of
+from backend.jobs.replicas import lease_to_join
 from backend.jobs.state import WANTS_SILOS
 from backend.paging import Cursor, is_before, is_behind
 from backend.parties.repository import find_party
@@ -122,14 +122,21 @@ def jobs_of_silo(session: Session, silo_id: uuid.UUID) -> Sequence[SiloTask]:
         .where(JobSilo.silo_id == silo_id, Job.state.in_(WANTS_SILOS), JobSilo.finished_at.is_(None))
         .order_by(Job.created_at, Job.id)
     )
-    found: dict[uuid.UUID, SiloTask] = {}
+    parts: dict[uuid.UUID, tuple[Job, JobSilo, Artifact | None]] = {}
+    leases: defaultdict[uuid.UUID, dict[int, Lease]] = defaultdict(dict)
+    names: dict[uuid.UUID, str] = {}
     for job, part, lease, worker, result in session.execute(query).all():
-        is_its_own = lease is not None and lease.replica == replica_of(job, part)
-        if is_its_own or job.id not in found:
-            found[job.id] = SiloTask(
-                job, part, lease if is_its_own else None, worker if is_its_own else None, result
-            )
-    return list(found.values())
+        parts[job.id] = job, part, result
+        if lease is not None:
+            leases[job.id][lease.replica] = lease
+            names[lease.worker_id] = worker
+    found = []
+    for job, part, trained in parts.values():
+        joined = lease_to_join(job, part, leases[job.id])
+        found.append(
+            SiloTask(job, part, joined, None if joined is None else names[joined.worker_id], trained)
+        )
+    return found
 
 
 def silo_fingerprints(session: Session, silos: Collection[uuid.UUID]) -> dict[uuid.UUID, object]:

@@ -10,13 +10,14 @@ from backend.jobs.replicas import layout_of
 
 
 def kept_rounds(session: Session, job: Job) -> list[int]:
-    """Return the committed rounds whose checkpoint stays in the store, that of every replica."""
+    """Return the committed rounds whose checkpoint stays in the store: every replica's, and the average."""
+    layout = layout_of(job.spec_bytes)
     query = (
         select(Round.number)
         .join(Artifact, Round.checkpoint_id == Artifact.id)
         .where(Round.job_id == job.id, Round.state == RoundState.COMMITTED, Artifact.expires_at.is_(None))
         .group_by(Round.number)
-        .having(func.count() == layout_of(job.spec_bytes).num_replicas)
+        .having(func.count() == layout.num_replicas + layout.is_replicated)
         .order_by(Round.number)
     )
     return list(session.scalars(query).all())
@@ -32,11 +33,17 @@ def abandon_after(
         job: Whose rounds.
         number: The last round that counts.
         now: The server's time.
-        replica: Of this one alone; None for all.
+        replica: Of this one alone, and of the averages that it is part of; None for all.
     """
-    query = select(Round).where(Round.job_id == job.id, Round.number > number)
-    if replica is not None:
-        query = query.where(Round.replica == replica)
+    query = select(Round).where(Round.job_id == job.id)
+    meeting = layout_of(job.spec_bytes).meeting
+    if replica is None:
+        query = query.where(Round.number > number)
+    else:
+        is_later = (Round.replica == replica) & (Round.number > number)
+        # The average of this very round, if there was one, was of what the replica is about to replace.
+        holds_it = (Round.replica == meeting) & (Round.number >= number) & (Round.replica != replica)
+        query = query.where(is_later | holds_it)
     for row in session.scalars(query).all():
         row.state, row.committed_at = RoundState.ABANDONED, None
         drop_checkpoint(session, row, now=now)

@@ -15,8 +15,8 @@ from backend.events import EventKind, emit
 from backend.jobs.errors import JobOverError, NoLeaseError, WrongStateError
 from backend.jobs.lost_silos import LOST
 from backend.jobs.moves import Why, move
-from backend.jobs.replicas import replica_of
-from backend.jobs.repository import SiloTask, find_lease, find_part, jobs_of_silo, worker_of
+from backend.jobs.replicas import lease_to_join, leases_of, next_epoch
+from backend.jobs.repository import SiloTask, find_part, jobs_of_silo, worker_of
 from backend.jobs.state import ENDED, HOSTED
 from backend.settings import Settings
 from splitlearn.control_plane.schemas import (
@@ -91,11 +91,11 @@ def attach(session: Session, settings: Settings, part: Part, attempt: str, *, no
         raise JobOverError(f"the job is {job.state.value}")
     if row.finish_outcome == LOST:
         raise JobOverError(f"this silo's part is over: {row.finish_message}")
-    lease = find_lease(session, job.id, replica_of(job, row))
+    lease = lease_to_join(job, row, leases_of(session, job))
     if lease is None or lease.released_at is not None or job.state not in HOSTED:
         raise NoLeaseError(f"the job is {job.state.value}: no worker hosts the trunk")
     if row.attached_epoch == lease.epoch and row.attempt != attempt:
-        lease.epoch += 1
+        lease.epoch = next_epoch(session, job)
         told = {"epoch": lease.epoch, "reason": f"{part.silo} began again"}
         emit(session, job.project_id, EventKind.EPOCH_RAISED, body=told, now=now, job_id=job.id)
     if (row.attached_epoch, row.attempt) != (lease.epoch, attempt):

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from backend.db.models import Job, JobSilo, Lease, Silo
-from backend.jobs.replicas import common_round, open_leases
+from backend.jobs.replicas import averaged_round, open_leases
 from backend.jobs.repository import silos_of, worker_of
 from backend.jobs.schemas import (
     JobAnswer,
@@ -46,7 +46,7 @@ def show_detail(session: Session, job: Job, *, notes: Sequence[str] = ()) -> Job
         spec_digest=job.spec_digest.hex(),
         schedule=_schedule(job, spec),
         silos=[_show_silo(part, silo) for part, silo in silos_of(session, job.id)],
-        rounds_committed=common_round(session, job),
+        rounds_committed=averaged_round(session, job),
         lease=next(iter(leases), None),
         leases=leases,
         metrics_kept=job.metrics_kept,

@@ -13,7 +13,7 @@ from backend.federation.service import federation_of
 from backend.federation.signer import ticket_key
 from backend.gateway import Conversation, Role, SeatDocument, StandingDocument, issue_ticket
 from backend.jobs.errors import LeaseLostError, UnknownJobError
-from backend.jobs.replicas import replica_of
+from backend.jobs.replicas import serves
 from backend.jobs.state import ENDED, HOSTED
 from backend.parties.repository import find_party
 from backend.parties.standing import is_out
@@ -102,11 +102,11 @@ def _has_seat(lease: Lease, party: Party | None) -> bool:
 
 
 def _silo_of(session: Session, job: Job, replica: int, name: str) -> Silo | None:
-    """Return a silo that a replica of a job serves."""
+    """Return a silo that has a conversation under the lease of this number."""
     query = (
         select(JobSilo, Silo)
         .join(Silo, Silo.id == JobSilo.silo_id)
         .where(JobSilo.job_id == job.id, Silo.name == name)
     )
     found = session.execute(query).one_or_none()
-    return None if found is None or replica_of(job, found[0]) != replica else found[1]
+    return found[1] if found is not None and serves(job, found[0], replica) else None

@@ -12,7 +12,10 @@ from splitlearn.control_plane.errors import SettingError
 from splitlearn.errors import StorageError
 
 TASK_NAME = "trunkline.host_trunk"
-"""The one task; its keyword arguments are the fields of ``DispatchBody``."""
+"""Host a trunk; its keyword arguments are the fields of ``DispatchBody``."""
+
+AVERAGE_TASK = "trunkline.average_replicas"
+"""Average a round of a trunk's replicas; with the same arguments."""
 
 FILESYSTEM_URL = "filesystem://localhost"
 

@@ -261,6 +261,13 @@ class Checkpoint(Body):
     blob: BlobRef
 
 
+class RoundToAverage(Answer):
+    """What the replicas of a trunk have committed of a round, in their order."""
+
+    round: int = Field(ge=1)
+    contributions: tuple[BlobRef, ...]
+
+
 class LeaseAnswer(Answer):
     """``GET /worker/leases/{job}/{replica}?epoch=N``: what a dispatched worker is to do.
 
@@ -270,8 +277,9 @@ class LeaseAnswer(Answer):
         max_resume_round: Highest round that may be resumed from; None for any.
         checkpoint: The newest committed round that counts; None before the first.
         lost: Silos of the roster that rounds are trained without.
-        contributions: With replicas: what each has committed of the checkpoint's round, in their order. Their
-            average is what this one goes on with.
+        average: With replicas: the average of the checkpoint's round over all of them, with which this one
+            goes on.
+        meeting: Set where no trunk is to be hosted, but a round of all replicas to be averaged.
     """
 
     job: JobId
@@ -287,7 +295,8 @@ class LeaseAnswer(Answer):
     max_resume_round: int | None = None
     checkpoint: Checkpoint | None = None
     lost: tuple[str, ...] = ()
-    contributions: tuple[BlobRef, ...] = ()
+    average: BlobRef | None = None
+    meeting: RoundToAverage | None = None
 
 
 class RenewBody(Body):
@@ -422,9 +431,10 @@ class LogsBody(Body):
 
 
 class DispatchBody(Body):
-    """The arguments of the Celery task ``trunkline.host_trunk``: a hint; the lease decides.
+    """The arguments of the Celery tasks of a job: a hint; the lease decides.
 
     Attributes:
+        replica: The trunk's to be hosted; the one after the last stands for the meeting that averages them.
         correlation_id: Stands in every line of the log about the job.
     """
 

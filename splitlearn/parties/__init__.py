@@ -2,6 +2,13 @@
 
 from splitlearn.parties.averaging import SiloAveraging, average_at_trunk
 from splitlearn.parties.compute import ComputeThread, StuckError
+from splitlearn.parties.meeting import (
+    MeetingParty,
+    SiloAtMeeting,
+    is_meeting,
+    keeps_averages_apart,
+    meeting_of,
+)
 from splitlearn.parties.plan import (
     Turn,
     averages_after,
@@ -35,11 +42,13 @@ __all__ = [
     "Evaluated",
     "JobFinished",
     "JoinedTables",
+    "MeetingParty",
     "OnProgress",
     "Peers",
     "Progress",
     "RoundFinished",
     "RoundTable",
+    "SiloAtMeeting",
     "SiloAveraging",
     "SiloAwayError",
     "SiloLeftError",
@@ -56,6 +65,9 @@ __all__ = [
     "evaluates_after",
     "evaluates_saved_rounds",
     "ignore_progress",
+    "is_meeting",
+    "keeps_averages_apart",
+    "meeting_of",
     "phases_of",
     "summaries_of",
     "turns_of_round",

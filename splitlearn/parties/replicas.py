@@ -45,7 +45,8 @@ class Peers(Protocol):
             step: Steps of each silo in the round.
 
         Returns:
-            What there is to report of it, at one of the replicas; None at the others.
+            What there is to report of it, at one of the replicas; None at the others, or where the silos
+            average their blocks later, at a meeting.
 
         Raises:
             TrainingError: Another replica, or a silo, ended before.

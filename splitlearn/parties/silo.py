@@ -16,6 +16,7 @@ from splitlearn.generation import SiloSummaries
 from splitlearn.parties.averaging import SiloAveraging
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
+from splitlearn.parties.leaving import take_leave
 from splitlearn.parties.plan import evaluates_saved_rounds
 from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
 from splitlearn.parties.summarising import phases_of
@@ -46,7 +47,6 @@ from splitlearn.wire import (
     TurnStart,
 )
 
-_FAREWELL_SECONDS = 2.0
 _MICRO_BATCHES_AHEAD = 2  # one at the trunk while the next is on its way
 _BATCHES_AHEAD = 2  # likewise in an evaluation
 
@@ -100,6 +100,8 @@ class SiloParty:
         exchange: The conversation with the trunk's worker, begun.
         compute: Where the trainer runs.
         checkpoints: Where its rounds are kept; None keeps none, and a restart begins anew.
+        begins_from: Where the rounds are that later ones begin from, where these are others than it keeps:
+            their blocks were averaged meanwhile. None for its own.
         on_progress: Told of every turn, step and evaluation; called in the event loop, must not block.
         summaries: Generates summaries of the held-out rows and scores them; None where the job asks for none.
         averaging: Takes part in the secure sums of this silo's blocks; None refuses every sum.
@@ -116,6 +118,7 @@ class SiloParty:
     exchange: Exchange
     compute: ComputeThread
     checkpoints: CheckpointStore | None = None
+    begins_from: CheckpointStore | None = None
     on_progress: OnProgress = ignore_progress
     averaging: SiloAveraging | None = None
     summaries: SiloSummaries | None = None
@@ -137,15 +140,19 @@ class SiloParty:
             with contextlib.suppress(_SittingIsOverError):
                 await self._follow()
         except TrunklineError:
-            await self._farewell(GoodbyeReason.FAILED)
+            await take_leave(self.exchange, GoodbyeReason.FAILED)
             raise
         except asyncio.CancelledError:
             if self.says_goodbye:
-                await self._farewell(GoodbyeReason.CANCELLED)
+                await take_leave(self.exchange, GoodbyeReason.CANCELLED)
             raise
 
+    @property
+    def _kept(self) -> CheckpointStore | None:
+        return self.begins_from or self.checkpoints
+
     async def _follow(self) -> None:
-        last_round = self.checkpoints.last_round() if self.checkpoints else 0
+        last_round = self._kept.last_round() if self._kept else 0
         await self._send(Ready(last_round=last_round, served=phases_of(self.spec)))
         while True:
             message = await self._receive()
@@ -195,13 +202,6 @@ class SiloParty:
             raise PhaseRefusedError(f"{self.exchange.peer} refused: {message.code.name.lower()}")
         return message
 
-    async def _farewell(self, reason: GoodbyeReason) -> None:
-        # The first error counts: what goes wrong with a farewell adds nothing to it.
-        with contextlib.suppress(TrunklineError, RuntimeError, TimeoutError):
-            async with asyncio.timeout(_FAREWELL_SECONDS):
-                await self.exchange.send(Goodbye(reason=reason))
-                await self.exchange.flushed()
-
     async def _take_turn(self, turn: TurnStart) -> None:
         self._has_just_saved = False
         is_saved = turn.phase is not Phase.TRAIN and evaluates_saved_rounds(self.spec)
@@ -219,12 +219,12 @@ class SiloParty:
         """Be as before a round, which is as after the one before."""
         if round_number == self._state_round + 1:
             return
-        if self.checkpoints is None or round_number < 1:
+        if self._kept is None or round_number < 1:
             raise ProtocolError(
                 f"the trunk began round {round_number}, this silo is at round {self._state_round + 1} "
                 "and keeps no checkpoints"
             )
-        tensors = await asyncio.to_thread(self.checkpoints.load, round_number - 1)
+        tensors = await asyncio.to_thread(self._kept.load, round_number - 1)
         await self.compute(self.trainer.load_state, tensors)
         self._state_round, self._steps_in_round = round_number - 1, 0
 

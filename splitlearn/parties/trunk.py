@@ -9,12 +9,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from splitlearn.errors import LinkError, ProtocolError, TrainingError, TrunklineError
+from splitlearn.errors import LinkError, ProtocolError, StorageError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
 from splitlearn.generation import metrics_of
 from splitlearn.parties.averaging import average_at_trunk
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_layout, to_tensor
+from splitlearn.parties.leaving import dismiss
 from splitlearn.parties.plan import Turn, averages_after, evaluates_after, turns_of_round
 from splitlearn.parties.progress import (
     BlocksAveraged,
@@ -49,8 +50,6 @@ from splitlearn.wire import (
     TurnResult,
     TurnStart,
 )
-
-_FAREWELL_SECONDS = 2.0
 
 Publish = Callable[[int, Path], Awaitable[None]]
 """Publishes a round's checkpoint folder; see :class:`TrunkParty`."""
@@ -160,23 +159,21 @@ class TrunkParty:
         self.on_progress(JobFinished(self._replica))
 
     async def _farewell(self, status: JobStatus) -> None:
-        # The first error counts: what goes wrong with a farewell adds nothing to it.
-        with contextlib.suppress(TrunklineError, RuntimeError, TimeoutError, ExceptionGroup):
-            async with asyncio.timeout(_FAREWELL_SECONDS):
-                await asyncio.gather(
-                    *(self._dismiss(exchange, status) for exchange in self.exchanges.values()),
-                    return_exceptions=True,
-                )
-
-    async def _dismiss(self, exchange: Exchange, status: JobStatus) -> None:
-        await exchange.send(JobEnd(status=status))
-        await exchange.flushed()
+        await dismiss(self.exchanges.values(), status)
 
     async def _begin(self) -> int:
         """Return the last round that every party has a checkpoint of, after going back to it."""
         ready = await self._table.collect(self._roster, Ready)
         own = self.checkpoints.last_round() if self.checkpoints else 0
         last_round = min([own, *(message.last_round for message in ready.values())])
+        if self.stops_after_a_round and last_round < own:
+            # What the other replicas contributed after that round may be gone, and this one trains but one.
+            [first, *_] = [name for name, message in ready.items() if message.last_round == last_round]
+            raise StorageError(
+                f"silo {first!r} has no checkpoint after round {own}, only up to {last_round}, and replica "
+                f"{self.replica} of the trunk is there; retry the job from an earlier round that is kept: "
+                "trunkline jobs retry"
+            )
         if last_round and self.checkpoints and self.peers is None:
             tensors = await asyncio.to_thread(self.checkpoints.load, last_round)
             rest = self.rounds.resume(tensors)

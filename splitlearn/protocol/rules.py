@@ -124,6 +124,7 @@ class Rules:
                 self._refuse_early_end()
             case SumStart():
                 self._summing_round = message.round
+                self._phase = self._phase or Phase.TRAIN  # also where replicas meet, and no turn was before
             case RoundEnd():
                 self._saving_round = message.round
                 self._phase = None

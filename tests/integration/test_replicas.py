@@ -1,14 +1,18 @@
 """Replicas of a trunk as Celery tasks of real workers, few or many: always the simulation's digits."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+from splitlearn.parties import SiloAveraging
+from splitlearn.parties.averaging import Send
 from splitlearn.tasks import SiloData
 from tests.integration.conftest import Job, NewJob, assert_same
 from tests.integration.test_worker_process import Reached, is_state, join
@@ -48,10 +52,15 @@ def assert_same_as_simulated(job: Job, silos: list[Silo]) -> None:
     }
     assert trunk
     for silo in silos:
-        last = silo.folder / "checkpoints" / f"round-{job.spec.rounds:08d}" / "state.safetensors"
-        assert_same(load_file(last), job.state(silo.name))
+        assert_same(silo.final_state(job.spec), job.state(silo.name))
         assert silo.result is not None
         assert_same(load_file(silo.result), trunk)
+
+
+def averaged_rounds(stage: Stage, name: str) -> list[int]:
+    """Rounds whose replicas a worker has averaged, in order; also where the attempt came to nothing."""
+    lines = (json.loads(line) for line in stage.log(name).splitlines() if line.startswith("{"))
+    return [line["round"] for line in lines if line["event"] == "replicas_averaged"]
 
 
 def test_take_turns_at_one_worker(new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path) -> None:
@@ -62,6 +71,7 @@ def test_take_turns_at_one_worker(new_job: NewJob, rows: Callable[..., SiloData]
         await completed(stage, job_id, work)
         # Round 1, round 2, and the evaluation of the last average, at each replica.
         assert stage.log().count('"event": "trunk_hosted"') == 6
+        assert averaged_rounds(stage, WORKER) == [1, 2], "each round once, by one task"
         assert_same_as_simulated(job, silos)
 
     with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
@@ -91,3 +101,78 @@ def test_of_two_workers_one_that_is_killed_in_mid_round_takes_only_its_silo_back
     with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
         stage.register(job.folder)
         run(test(stage))
+
+
+class TestAveragedBlocks:
+    """The silos of both replicas meet after each round, and sum what they changed."""
+
+    def job(self, new_job: NewJob, rows: Callable[..., SiloData], **fields: Any) -> Job:
+        data = [rows("clinic"), rows("bank", longest=5), rows("office", num_rows=9)]
+        return new_job("llama", *data, **{**SHAPE, "silo_blocks": "averaged", **fields})
+
+    def test_of_replicas_that_take_turns_at_one_worker(
+        self, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
+    ) -> None:
+        job = self.job(new_job, rows, replica_moments="kept", replica_schedule="serial")
+
+        async def test(stage: Stage) -> None:
+            job_id, silos, work = await join(stage, job)
+            await completed(stage, job_id, work)
+            assert averaged_rounds(stage, WORKER) == [1, 2]
+            assert stage.log().count('"event": "blocks_averaged"') == 2
+            assert_same_as_simulated(job, silos)
+
+        with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
+            stage.register(job.folder)
+            with stage.worker():
+                run(test(stage))
+
+    def test_of_replicas_at_two_workers_one_of_which_is_killed_in_a_sum(
+        self, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
+    ) -> None:
+        job = self.job(new_job, rows)
+
+        async def test(stage: Stage) -> None:
+            holding = HeldSum(silo="bank", round_number=2)
+            with stage.worker() as first, stage.worker(name=SECOND) as second:
+                job_id, silos, work = await join(stage, job)
+                for silo in silos:
+                    silo.hold_sums = holding.for_silo(silo.name)
+                await holding.reached.wait()
+                hosted = await asyncio.to_thread(stage.job, job_id)
+                [lease] = hosted["leases"]
+                assert lease["replica"] == 2, "the meeting's"
+                killed, other = (first, SECOND) if lease["worker"] == WORKER else (second, WORKER)
+                killed.signal(signal.SIGKILL)
+                holding.let_go.set()
+                await completed(stage, job_id, work)
+                assert averaged_rounds(stage, other)[-1] == 2
+            both = [*averaged_rounds(stage, WORKER), *averaged_rounds(stage, SECOND)]
+            assert sorted(both) == [1, 2, 2], "the round in which one was killed twice, the other once"
+            assert_same_as_simulated(job, silos)
+
+        with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
+            stage.register(job.folder)
+            run(test(stage))
+
+
+class HeldSum:
+    """Holds one silo's words back in one round, after all members have signed the roster and others' left."""
+
+    def __init__(self, *, silo: str, round_number: int) -> None:
+        self._silo, self._round = silo, round_number
+        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
+
+    def for_silo(self, name: str) -> Callable[[SiloAveraging], SiloAveraging]:
+        def hold(averaging: SiloAveraging) -> SiloAveraging:
+            if name == self._silo:
+                averaging._send_parts = partial(self._send_parts, averaging)  # type: ignore[method-assign]
+            return averaging
+
+        return hold
+
+    async def _send_parts(self, averaging: SiloAveraging, send: Send) -> None:
+        if averaging.sums.roster.place.round == self._round and not self.reached.is_set():
+            self.reached.set()
+            await self.let_go.wait()
+        await SiloAveraging._send_parts(averaging, send)

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from torch import Tensor
 
 from backend.embedded.programs import worker as worker_program
 from backend.embedded.stack import Stack, UpOptions
@@ -37,7 +39,15 @@ from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.errors import TrunklineError
 from splitlearn.exchange import Exchange
 from splitlearn.identity import CertificateKind
-from splitlearn.parties import ComputeThread, OnProgress, SiloParty
+from splitlearn.parties import (
+    ComputeThread,
+    OnProgress,
+    SiloAtMeeting,
+    SiloAveraging,
+    SiloParty,
+    is_meeting,
+    keeps_averages_apart,
+)
 from splitlearn.partition import ModelFolder, load_silo_blocks
 from splitlearn.processes import Child, free_port
 from splitlearn.protocol import SiloProtocol
@@ -175,13 +185,20 @@ class Silo:
         model: Its model's folder.
         data: Its rows.
         on_progress: Told of its steps.
+        hold_sums: May put something in the way of each attempt's sums.
     """
 
     def __init__(
-        self, stage: Stage, model: Path, data: SiloData, *, on_progress: OnProgress = lambda _: None
+        self,
+        stage: Stage,
+        model: Path,
+        data: SiloData,
+        *,
+        on_progress: OnProgress = lambda _: None,
+        hold_sums: Callable[[SiloAveraging], SiloAveraging] = lambda averaging: averaging,
     ) -> None:
         self._stage, self._model, self._data = stage, model, data
-        self._on_progress = on_progress
+        self._on_progress, self.hold_sums = on_progress, hold_sums
         self.name = data.name
         self.folder = stage.folder / "silos" / self.name
         self.state = StateFolder(self.folder / "state")
@@ -190,8 +207,21 @@ class Silo:
         self.announced = asyncio.Event()
 
     def checkpoints(self, spec: JobSpec) -> CheckpointStore:
-        """Its rounds."""
+        """Its rounds, as it trained them."""
         return CheckpointStore(self.folder / "checkpoints", spec=spec, party=self.name)
+
+    def final_checkpoints(self, spec: JobSpec) -> CheckpointStore:
+        """Its rounds, as later ones begin from them."""
+        return CheckpointStore(self._final_folder(spec), spec=spec, party=self.name)
+
+    def final_state(self, spec: JobSpec) -> dict[str, Tensor]:
+        """What it has on disk after the last round; the model of ``spec`` may be called otherwise."""
+        last = self._final_folder(spec) / f"round-{spec.rounds:08d}" / "state.safetensors"
+        state: dict[str, Tensor] = load_file(last)
+        return state
+
+    def _final_folder(self, spec: JobSpec) -> Path:
+        return self.folder / ("averaged" if keeps_averages_apart(spec) else "checkpoints")
 
     async def take_part(self) -> None:
         """Enrol, announce, approve, train under every epoch, take the result."""
@@ -257,11 +287,29 @@ class Silo:
         connect = gateway_connector(
             client, job=job_id, replica=lease.replica, epoch=lease.epoch, silo=self.name
         )
+        trainer = SiloTrainer(blocks, spec=spec, silo=self.name, undoable=undoable)
         async with AsyncExitStack() as stack:
+            compute = await stack.enter_async_context(ComputeThread(self.name))
+            exchange = await stack.enter_async_context(Exchange(protocol, connect=connect, peer=lease.worker))
+            averaging = self._averaging(job_id, spec, trainer, compute)
+            if is_meeting(spec, lease.replica):
+                assert averaging is not None
+                meeting = SiloAtMeeting(
+                    spec=spec,
+                    silo=self.name,
+                    trainer=trainer,
+                    trained=self.checkpoints(spec),
+                    averaged=self.final_checkpoints(spec),
+                    averaging=averaging,
+                    exchange=exchange,
+                    compute=compute,
+                )
+                await meeting.run()
+                return
             party = SiloParty(
                 spec=spec,
                 silo=self.name,
-                trainer=SiloTrainer(blocks, spec=spec, silo=self.name, undoable=undoable),
+                trainer=trainer,
                 training=BatchPlan(
                     self._data.training,
                     batch_size=spec.batch_size,
@@ -272,15 +320,31 @@ class Silo:
                 evaluation=EvaluationPlan(
                     self._data.heldout, batch_size=spec.evaluation.batch_size, pad_token_id=0
                 ),
-                exchange=await stack.enter_async_context(
-                    Exchange(protocol, connect=connect, peer=lease.worker)
-                ),
-                compute=await stack.enter_async_context(ComputeThread(self.name)),
+                exchange=exchange,
+                compute=compute,
                 checkpoints=self.checkpoints(spec),
+                begins_from=self.final_checkpoints(spec),
                 on_progress=self._on_progress,
+                averaging=averaging,
                 says_goodbye=False,
             )
             await party.run()
+
+    def _averaging(
+        self, job_id: str, spec: JobSpec, trainer: SiloTrainer, compute: ComputeThread
+    ) -> SiloAveraging | None:
+        if spec.silo_blocks != "averaged":
+            return None
+        averaging = SiloAveraging.of(
+            spec,
+            job=job_id,
+            identity=self.state.identity(),
+            trust=self.state.trust(),
+            record=self.folder / "sums.json",
+            trainer=trainer,
+            compute=compute,
+        )
+        return self.hold_sums(averaging)
 
     async def _finish(self, client: PartyClient, job_id: str, blob: BlobRef) -> None:
         self.result = await fetch_blob(client, blob, self.folder / "trunk.safetensors")

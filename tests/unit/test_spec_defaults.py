@@ -61,6 +61,7 @@ class TestSiloBlocks:
         "fields",
         [
             {"schedule": "serial", "turn_steps": 2},
+            {"schedule": "hierarchical", "replicas": 2},
             {"schedule": "auto"},
             {"schedule": "auto", "replicas": 2},
             {"averaging": {"every_steps": 2}},

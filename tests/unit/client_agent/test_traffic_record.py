@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from client_agent.traffic_record import Crossed, TrafficRecord
+from client_agent.places import JobFolder
+from client_agent.traffic_record import Crossed, Tally, TrafficRecord
 
 
 def crossed(num_bytes: int) -> Crossed:
@@ -39,3 +40,32 @@ class TestTrafficRecord:
 class TestCrossed:
     def test_adds_field_by_field(self) -> None:
         assert crossed(1).plus(crossed(2)) == Crossed(wire_bytes=3, eval_wire_bytes=6, resent_messages=2)
+
+
+class TestTally:
+    """Rounds and meetings in turns, as a silo of several replicas goes through them."""
+
+    def after_round(self, folder: JobFolder, number: int, num_bytes: int) -> int:
+        tally = Tally.of_rounds(folder)
+        tally.begin(number)
+        tally.begin(number + 7)  # a later turn of the same attempt
+        return tally.end(number, crossed(num_bytes)).wire_bytes
+
+    def after_meeting(self, folder: JobFolder, number: int, num_bytes: int) -> int:
+        return Tally.of_meetings(folder).end(number, crossed(num_bytes)).wire_bytes
+
+    def test_adds_up_both(self, tmp_path: Path) -> None:
+        folder = JobFolder(tmp_path)
+        assert self.after_round(folder, 1, 5) == 5
+        assert self.after_meeting(folder, 1, 100) == 105
+        assert self.after_round(folder, 2, 7) == 112
+        assert self.after_meeting(folder, 2, 100) == 212
+
+    def test_counts_once_what_is_begun_again(self, tmp_path: Path) -> None:
+        folder = JobFolder(tmp_path)
+        for _ in range(2):
+            self.after_round(folder, 1, 5)
+            self.after_meeting(folder, 1, 100)
+        assert self.after_meeting(folder, 1, 101) == 106
+        assert self.after_round(folder, 2, 7) == 113
+        assert self.after_round(folder, 2, 8) == 114

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from splitlearn.control_plane.broker import TASK_NAME
+from splitlearn.control_plane.broker import AVERAGE_TASK, TASK_NAME
 from splitlearn.control_plane.schemas import DispatchBody
 from worker.celery_app import make_app
 
-FIELDS = {"job": "c1f73429-3b73-4f6e-9fec-9e0b598202c9", "replica": 0, "epoch": 2}
+FIELDS: dict[str, object] = {"job": "c1f73429-3b73-4f6e-9fec-9e0b598202c9", "replica": 0, "epoch": 2}
 
 
 class Host:
@@ -22,15 +22,16 @@ class Host:
             raise self._error
 
 
-def task(host: Host, folder: Path, **fields: object) -> None:
+def task(host: Host, folder: Path, fields: dict[str, object], *, name: str = TASK_NAME) -> None:
     app = make_app(broker_url=None, broker_dir=folder, worker="gpu-1", host=host)
-    app.tasks[TASK_NAME].apply(kwargs=fields, throw=True)
+    app.tasks[name].apply(kwargs=fields, throw=True)
 
 
 class TestTask:
-    def test_hands_over_the_dispatch(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("name", [TASK_NAME, AVERAGE_TASK])
+    def test_hands_over_the_dispatch(self, name: str, tmp_path: Path) -> None:
         host = Host()
-        task(host, tmp_path, **FIELDS)
+        task(host, tmp_path, FIELDS, name=name)
         assert host.asked == [DispatchBody.model_validate(FIELDS)]
 
     @pytest.mark.parametrize(
@@ -38,12 +39,12 @@ class TestTask:
     )
     def test_leaves_a_malformed_one(self, fields: dict[str, object], tmp_path: Path) -> None:
         host = Host()
-        task(host, tmp_path, **fields)
+        task(host, tmp_path, fields)
         assert host.asked == []
 
     def test_never_raises(self, tmp_path: Path) -> None:
         host = Host(RuntimeError("a bug"))
-        task(host, tmp_path, **FIELDS)
+        task(host, tmp_path, FIELDS)
         assert len(host.asked) == 1
 
 

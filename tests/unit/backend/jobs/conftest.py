@@ -14,6 +14,7 @@ from backend.jobs.reconciler import reconcile
 from backend.organizations.repository import find_organization, find_project
 from backend.organizations.service import create_organization
 from backend.users.service import NewUser
+from splitlearn.control_plane.broker import TASK_NAME
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.errors import LinkError
 from splitlearn.identity import CertificateKind, FederationRoot, Invitation, PublicKey
@@ -25,6 +26,7 @@ WIDTH = 8
 PASSWORD = "a-password-for-the-test"
 ATTEMPT = "ab" * 16
 OTHER_ATTEMPT = "cd" * 16
+ANNOUNCED = {"name": "notes", "task": "causal-lm", "num_rows": 7, "schema_digest": "00" * 32}
 CAPABILITIES = {
     "version": "0.1.0",
     "device": {"kind": "cpu", "name": "test", "total_memory_bytes": 1 << 34, "free_memory_bytes": 1 << 33},
@@ -77,12 +79,14 @@ class FakeDispatcher:
     """Keeps what was sent; refuses while it is broken."""
 
     sent: list[tuple[str, DispatchBody]] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
     is_broken: bool = False
 
-    def send(self, worker: str, body: DispatchBody) -> None:
+    def send(self, worker: str, body: DispatchBody, *, task: str = TASK_NAME) -> None:
         if self.is_broken:
             raise LinkError("the broker is away")
         self.sent.append((worker, body))
+        self.tasks.append(task)
 
 
 @dataclass
@@ -192,6 +196,12 @@ class Federation:
         self.parties["worker"] = self.world.anybody.as_(token)
         self.parties["worker"].ok("PUT", "/worker/capabilities", CAPABILITIES)
 
+    def add_silo(self, name: str) -> None:
+        """One more silo, with data."""
+        self.programs[name] = self.world.enrolled(name, "silo")
+        self.parties[name] = self.world.anybody.as_(self.programs[name].log_in()["token"])
+        self.parties[name].ok("PUT", "/silo/datasets", {"datasets": [ANNOUNCED]})
+
     def another_worker(self, name: str) -> Api:
         """A second worker of the same organisation, online."""
         token = self.world.enrolled(name, "worker").log_in()["token"]
@@ -272,9 +282,8 @@ def build_federation(world: World, *, root: FederationRoot | None = None) -> Fed
             body = {"certificate": signed_by(root, world, request)}
             world.admin.ok("PUT", f"/{kind}s/{name}/certificate", body)
     parties = {name: world.anybody.as_(program.log_in()["token"]) for name, program in programs.items()}
-    announced = {"name": "notes", "task": "causal-lm", "num_rows": 7, "schema_digest": "00" * 32}
     for silo in ("north", "south"):
-        parties[silo].ok("PUT", "/silo/datasets", {"datasets": [announced]})
+        parties[silo].ok("PUT", "/silo/datasets", {"datasets": [ANNOUNCED]})
     parties["worker"].ok("PUT", "/worker/capabilities", CAPABILITIES)
     return Federation(world, world.clock, FakeDispatcher(), programs, parties)
 

@@ -64,7 +64,7 @@ class TestReconciler:
         asked: list[float] = []
 
         class Away:
-            def send(self, *_: object) -> None:
+            def send(self, *_: object, **__: object) -> None:
                 asked.append(time.monotonic())
                 raise LinkError("the broker is away")
 
