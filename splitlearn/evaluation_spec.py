@@ -6,6 +6,12 @@ from pydantic import Field, model_validator
 
 from splitlearn.frozen import Frozen
 
+MAX_GENERATED_AT_ONCE = 64
+"""Rows whose texts an evaluation generates together, at most."""
+
+MAX_CACHE_BYTES = 1 << 30
+"""Keys and values that a trunk keeps for all that is generated at once, unless it is told otherwise."""
+
 
 def _is_unset(value: object) -> bool:
     """Leave a field that came later out of a document that does not use it, so that its digest stays."""

@@ -109,6 +109,7 @@ def _role(folder: ModelFolder, manifest: ModelManifest, cut: Cut, role: Role, sp
         optimizer=memory.optimizer,
         activations=memory.activations,
         logits=memory.logits,
+        caches=memory.caches,
         total=memory.total,
     )
 

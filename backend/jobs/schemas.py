@@ -159,7 +159,11 @@ class ArtifactAnswer(Answer):
 
 
 class RolePlan(Answer):
-    """What one segment needs, in bytes; an estimate, meant to tell what fits from what does not."""
+    """What one segment needs, in bytes; an estimate, meant to tell what fits from what does not.
+
+    ``caches`` are those of texts that an evaluation generates; the total holds them where they are more than
+    activations and logits, which are gone by then.
+    """
 
     role: str
     num_layers: int
@@ -170,6 +174,7 @@ class RolePlan(Answer):
     optimizer: int
     activations: int
     logits: int
+    caches: int = 0
     total: int
 
 

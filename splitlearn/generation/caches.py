@@ -4,12 +4,15 @@ A cache is admitted whole or refused: what it may come to is set aside when it i
 that was admitted ends for want of room.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 from splitlearn.errors import LocalProtocolError
+from splitlearn.evaluation_spec import MAX_CACHE_BYTES, MAX_GENERATED_AT_ONCE
 from splitlearn.partition import TrunkDecoder, TrunkSegment, cache_bytes_by_layer, to_array, to_tensor
 from splitlearn.training.evaluation import evaluating
+from splitlearn.training.precision import Precision, computing_in
 from splitlearn.wire import CachedHidden, CacheLimit, CacheRefused, Decode, Prefill
 
 
@@ -24,8 +27,8 @@ class CacheLimits:
         max_length: Tokens of one row, prompt and answer. A prompt's attention mask grows with its square.
     """
 
-    max_bytes: int = 1 << 30
-    max_rows: int = 64
+    max_bytes: int = MAX_CACHE_BYTES
+    max_rows: int = MAX_GENERATED_AT_ONCE
     max_length: int = 8192
 
     def __post_init__(self) -> None:
@@ -46,11 +49,13 @@ class TrunkCaches:
     Args:
         segment: The trunk.
         limits: What is kept at most.
+        precision: Of the job: what is computed, and kept, is what its evaluation computes.
     """
 
-    def __init__(self, segment: TrunkSegment, *, limits: CacheLimits) -> None:
-        self._segment, self._limits = segment, limits
-        with evaluating(segment):
+    def __init__(self, segment: TrunkSegment, *, limits: CacheLimits, precision: Precision = "fp32") -> None:
+        self._segment, self._limits, self._precision = segment, limits, precision
+        self._device = next(segment.parameters()).device
+        with self._computing():
             self._bytes_by_layer, self._windows = cache_bytes_by_layer(segment)
         self._kept: dict[tuple[str, int], _Kept] = {}
 
@@ -72,8 +77,8 @@ class TrunkCaches:
         if isinstance(message, Prefill):
             return self._refusal(message) or self._begin(silo, message)
         decoder = self._kept[silo, message.cache].decoder
-        with evaluating(self._segment):
-            hidden_ND = decoder.decode(to_tensor(message.hidden), message.rows)
+        with self._computing():
+            hidden_ND = decoder.decode(to_tensor(message.hidden), message.rows).float()
         return CachedHidden(cache=message.cache, hidden=to_array(hidden_ND))
 
     def end(self, silo: str, cache: int) -> None:
@@ -97,6 +102,11 @@ class TrunkCaches:
         each = sum(width * num for width, num in zip(columns, self._bytes_by_layer, strict=True))
         return len(lengths) * each
 
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with evaluating(self._segment), computing_in(self._precision, self._device):
+            yield
+
     def _refusal(self, message: Prefill) -> CacheRefused | None:
         limits = self._limits
         num_rows, num_bytes = len(message.lengths), self.bytes_of(message.lengths, message.capacity)
@@ -111,8 +121,8 @@ class TrunkCaches:
 
     def _begin(self, silo: str, message: Prefill) -> CachedHidden:
         decoder = TrunkDecoder(self._segment, message.lengths)
-        with evaluating(self._segment):
-            hidden_ND = decoder.prefill(to_tensor(message.hidden))
+        with self._computing():
+            hidden_ND = decoder.prefill(to_tensor(message.hidden)).float()
         num_bytes = self.bytes_of(message.lengths, message.capacity)
         self._kept[silo, message.cache] = _Kept(decoder, num_bytes)
         return CachedHidden(cache=message.cache, hidden=to_array(hidden_ND))

@@ -3,7 +3,8 @@
 Axes: B rows, T padded length, N tokens without pads, D hidden size, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 from splitlearn.generation.errors import PromptError
 from splitlearn.generation.options import GenerationOptions
 from splitlearn.generation.sampling import Chooser
-from splitlearn.partition import BottomDecoder, SiloBlocks, TopDecoder
+from splitlearn.partition import BottomDecoder, Segment, SiloBlocks, TopDecoder
 from splitlearn.training.evaluation import evaluating
+from splitlearn.training.precision import Precision, computing_in
 
 _FILLER = 0  # any token will do: nothing valid attends to a pad or to a row that is finished
 
@@ -41,6 +43,7 @@ class SiloDecoder:
         blocks: The silo's bottom and top.
         prompts: Token ids of each prompt.
         options: What to generate.
+        precision: Of the job.
 
     Raises:
         PromptError: There is no prompt, one is empty, holds no token of the model, or is longer than the
@@ -48,9 +51,14 @@ class SiloDecoder:
     """
 
     def __init__(
-        self, blocks: SiloBlocks, prompts: Sequence[Sequence[int]], options: GenerationOptions
+        self,
+        blocks: SiloBlocks,
+        prompts: Sequence[Sequence[int]],
+        options: GenerationOptions,
+        *,
+        precision: Precision = "fp32",
     ) -> None:
-        self._blocks, self._options = blocks, options
+        self._blocks, self._options, self._precision = blocks, options, precision
         self.lengths = tuple(map(len, prompts))
         self.capacity = max(self.lengths, default=0) + options.max_new_tokens
         _refuse_unfit(blocks, prompts, capacity=self.capacity)
@@ -73,13 +81,14 @@ class SiloDecoder:
         """Return the prompts' packed activations, fp32 [N, D]."""
         width = max(self.lengths)
         padded = [[_FILLER] * (width - len(prompt)) + list(prompt) for prompt in self._prompts]
-        with evaluating(self._blocks.bottom):
-            return self._bottom.prefill(torch.tensor(padded, dtype=torch.int64, device=self._device))
+        with self._computing(self._blocks.bottom):
+            ids_BT = torch.tensor(padded, dtype=torch.int64, device=self._device)
+            return self._bottom.prefill(ids_BT).float()
 
     def decode(self) -> Tensor:
         """Return the activations of the chosen tokens of the rows that go on, fp32 [N, D]."""
-        with evaluating(self._blocks.bottom):
-            return self._bottom.decode(self._tokens_B, self.rows)
+        with self._computing(self._blocks.bottom):
+            return self._bottom.decode(self._tokens_B, self.rows).float()
 
     def choose(self, hidden_ND: Tensor) -> Chosen:
         """Choose each row's next token from what the trunk returned.
@@ -91,13 +100,18 @@ class SiloDecoder:
             ProtocolError: The tensor's shape is not that: the trunk's fault.
         """
         hidden_ND = hidden_ND.to(self._device)
-        with evaluating(self._blocks.top):
+        with self._computing(self._blocks.top):
             logits_BV = (
                 self._top.decode(hidden_ND, self.rows) if self._num_new else self._top.prefill(hidden_ND)
             )
         self._tokens_B = self._chooser.choose(logits_BV)
         self._num_new += 1
         return self._note(self._tokens_B.tolist())
+
+    @contextmanager
+    def _computing(self, segment: Segment) -> Iterator[None]:
+        with evaluating(segment), computing_in(self._precision, self._device):
+            yield
 
     def _note(self, tokens: list[int]) -> Chosen:
         is_last = self._num_new == self._options.max_new_tokens

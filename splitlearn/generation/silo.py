@@ -10,6 +10,7 @@ from splitlearn.generation.decoding import Chosen, SiloDecoder
 from splitlearn.generation.errors import CacheRefusedError
 from splitlearn.generation.options import GenerationOptions
 from splitlearn.partition import SiloBlocks, to_array, to_tensor
+from splitlearn.training.precision import Precision
 from splitlearn.wire import CachedHidden, CacheEnd, CacheLimit, CacheRefused, Decode, Message, Prefill
 
 P = ParamSpec("P")
@@ -56,11 +57,20 @@ class SiloGenerator:
         receive: Returns what the trunk says next.
         compute: Where the blocks are computed.
         peer: Name of the worker, for messages to people.
+        precision: Of the job.
     """
 
     def __init__(
-        self, blocks: SiloBlocks, *, send: Send, receive: Receive, compute: Compute, peer: str
+        self,
+        blocks: SiloBlocks,
+        *,
+        send: Send,
+        receive: Receive,
+        compute: Compute,
+        peer: str,
+        precision: Precision = "fp32",
     ) -> None:
+        self._precision: Precision = precision
         self._blocks, self._send, self._receive = blocks, send, receive
         self._compute, self._peer = compute, peer
         self._num_caches = 0
@@ -89,7 +99,7 @@ class SiloGenerator:
             TrunklineError: The conversation failed.
         """
         await self.settle()
-        decoder = await self._compute(SiloDecoder, self._blocks, prompts, options)
+        decoder = await self._compute(SiloDecoder, self._blocks, prompts, options, precision=self._precision)
         hidden_ND = await self._compute(decoder.prefill)
         cache = self._num_caches
         prefill = Prefill(

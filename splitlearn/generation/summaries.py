@@ -7,6 +7,7 @@ Prompts and wanted texts are taken from the rows as they are evaluated: what was
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from splitlearn.evaluation_spec import MAX_GENERATED_AT_ONCE
 from splitlearn.generation.errors import CacheRefusedError
 from splitlearn.generation.options import GenerationOptions
 from splitlearn.generation.silo import Compute, Receive, Send, SiloGenerator
@@ -16,8 +17,7 @@ from splitlearn.spec import SummariseTask
 from splitlearn.task_spec import SummaryMetric
 from splitlearn.tasks import IGNORED, Example, Score, TokenRow
 from splitlearn.tasks.text_scores import bleu_4, mean_rouge
-
-_MAX_ROWS_AT_ONCE = 64
+from splitlearn.training.precision import Precision
 
 _SCORES: Mapping[SummaryMetric, Callable[[Sequence[str], Sequence[str]], float]] = {
     "rouge-1": lambda texts, wanted: mean_rouge(texts, wanted).rouge_1,
@@ -56,7 +56,7 @@ class SummaryPlan:
         batch_size: int,
     ) -> None:
         self._metrics, self._tokenizer = metrics, tokenizer
-        self._batch_size = min(batch_size, _MAX_ROWS_AT_ONCE)
+        self._batch_size = min(batch_size, MAX_GENERATED_AT_ONCE)
         rows = (_split(example.candidates[example.right]) for example in examples)
         self._rows = [row for row in rows if row.prompt and row.wanted]
         longest = max((len(row.wanted) for row in self._rows), default=1)
@@ -99,12 +99,14 @@ class SiloSummaries:
         blocks: Its bottom and top.
         compute: Where they are computed.
         peer: Name of the worker, for messages to people.
+        precision: Of the job.
     """
 
     plan: SummaryPlan
     blocks: SiloBlocks
     compute: Compute
     peer: str
+    precision: Precision = "fp32"
 
     async def run(self, *, send: Send, receive: Receive) -> tuple[Score, ...]:
         """Generate within a turn that the trunk has begun, and score.
@@ -114,7 +116,12 @@ class SiloSummaries:
             TrunklineError: The conversation failed.
         """
         generator = SiloGenerator(
-            self.blocks, send=send, receive=receive, compute=self.compute, peer=self.peer
+            self.blocks,
+            send=send,
+            receive=receive,
+            compute=self.compute,
+            peer=self.peer,
+            precision=self.precision,
         )
         answers: list[tuple[int, ...]] = []
         for prompts in self.plan.batches():

@@ -9,6 +9,7 @@ from splitlearn.exchange import Exchange
 from splitlearn.generation.silo import Compute, SiloGenerator
 from splitlearn.partition import SiloBlocks
 from splitlearn.protocol import GENERATION_PHASES, PhaseRefusedError
+from splitlearn.training.precision import Precision
 from splitlearn.wire import (
     Goodbye,
     GoodbyeReason,
@@ -36,14 +37,26 @@ class GenerationTalk:
             :data:`~splitlearn.protocol.GENERATION_PHASES`.
         compute: Where the blocks are computed.
         round_number: The round whose weights the blocks have; 0 for those of the base model.
+        precision: Of the job.
     """
 
     def __init__(
-        self, blocks: SiloBlocks, *, exchange: Exchange, compute: Compute, round_number: int
+        self,
+        blocks: SiloBlocks,
+        *,
+        exchange: Exchange,
+        compute: Compute,
+        round_number: int,
+        precision: Precision = "fp32",
     ) -> None:
         self._exchange, self._round = exchange, round_number
         self._generator = SiloGenerator(
-            blocks, send=self._send, receive=self._receive, compute=compute, peer=exchange.peer
+            blocks,
+            send=self._send,
+            receive=self._receive,
+            compute=compute,
+            peer=exchange.peer,
+            precision=precision,
         )
 
     async def __aenter__(self) -> SiloGenerator:

@@ -10,6 +10,7 @@ from splitlearn.partition import SiloBlocks, TrunkSegment
 from splitlearn.protocol import GENERATION_PHASES, SERVED_PHASES
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import Example, load_tokenizer
+from splitlearn.training.precision import Precision
 from splitlearn.wire import CacheEnd, Decode, Phase, Prefill, TurnEnd, TurnResult, TurnStart
 
 
@@ -20,6 +21,7 @@ async def generate_at_trunk(
     trunk: TrunkSegment,
     compute: ComputeThread,
     round_number: int,
+    precision: Precision,
 ) -> None:
     """Give every silo a generating turn; one at a time, so that no silo's caches crowd out another's.
 
@@ -29,12 +31,13 @@ async def generate_at_trunk(
         trunk: The trunk.
         compute: Where it is computed.
         round_number: From 1.
+        precision: Of the job.
 
     Raises:
         TrainingError: A silo left, or made no progress within patience.
         ProtocolError: A silo broke the turn's rules.
     """
-    caches = await compute(TrunkCaches, trunk, limits=CacheLimits())
+    caches = await compute(TrunkCaches, trunk, limits=CacheLimits(), precision=precision)
     start = TurnStart(phase=Phase.GENERATE, round=round_number, first_step=0, num_steps=0)
     for name in names:
         await table.send(name, start)
@@ -95,4 +98,4 @@ def summaries_of(
         end_token=tokenizer.eos_token_id,
         batch_size=spec.evaluation.batch_size,
     )
-    return SiloSummaries(plan, blocks, compute, peer)
+    return SiloSummaries(plan, blocks, compute, peer, spec.precision)

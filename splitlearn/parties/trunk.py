@@ -362,6 +362,7 @@ class TrunkParty:
                 trunk=self.trainer.segment,
                 compute=self.compute,
                 round_number=round_number,
+                precision=self.spec.precision,
             )
 
     async def _serve_evaluation(self, name: str, message: Activations) -> None:

@@ -47,12 +47,12 @@ class Widths:
     def of(cls, folder: ModelFolder) -> "Widths":
         """Read a model's."""
         config, hidden = folder.config, folder.hidden_size
-        heads = _count(config, _HEADS_KEYS) or 1
-        head_size = _count(config, ("head_dim",)) or hidden // heads
-        inner = _count(config, _INNER_KEYS) or _INNER_PER_HIDDEN * hidden
-        chosen = _count(config, ("num_experts_per_tok",))
+        heads = count_of(config, _HEADS_KEYS) or 1
+        head_size = count_of(config, ("head_dim",)) or hidden // heads
+        inner = count_of(config, _INNER_KEYS) or _INNER_PER_HIDDEN * hidden
+        chosen = count_of(config, ("num_experts_per_tok",))
         if chosen:
-            inner = chosen * (_count(config, ("moe_intermediate_size",)) or inner)
+            inner = chosen * (count_of(config, ("moe_intermediate_size",)) or inner)
         return cls(hidden, heads * head_size, inner, heads)
 
 
@@ -118,6 +118,7 @@ def used_by_backward(folder: ModelFolder, *, cells: int, element_bytes: int) -> 
     return per_cell * cells * element_bytes
 
 
-def _count(config: Mapping[str, Any], keys: tuple[str, ...]) -> int:
+def count_of(config: Mapping[str, Any], keys: tuple[str, ...]) -> int:
+    """Return the first of these that a model's configuration states as a positive number; else 0."""
     values = (config.get(key) for key in keys)
     return next((value for value in values if isinstance(value, int) and value > 0), 0)

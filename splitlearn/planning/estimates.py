@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from splitlearn.planning.activations import kept_by_layer, used_by_backward
+from splitlearn.planning.caches import cache_bytes, cached_tokens
 from splitlearn.planning.cut import Cut, Role
 from splitlearn.planning.folder import ModelFolder
 from splitlearn.planning.placement import Burden, DeviceMemory, LayerRange, place_layers
@@ -67,6 +68,7 @@ class Memory:
         optimizer: Its state.
         activations: Kept for the backward pass, and used by it.
         logits: Of the head, with what the loss keeps of them.
+        caches: Keys and values, at an evaluation that generates texts; nothing is taken back then.
     """
 
     weights: int
@@ -74,6 +76,7 @@ class Memory:
     optimizer: int
     activations: int
     logits: int = 0
+    caches: int = 0
 
     @property
     def lasting(self) -> int:
@@ -83,7 +86,7 @@ class Memory:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.lasting + self.activations + self.logits
+        return self.lasting + max(self.activations + self.logits, self.caches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Training:
         recomputes: Whether a layer keeps its input alone, and the rest is computed again in its backward.
         casts: Whether the forward makes copies of the weights in half precision, kept for the backward.
             The activations are counted as if all were fp32: those that cross layers are.
+        cached_tokens: Cells whose keys and values an evaluation keeps that generates texts.
+        is_trunk: Whether it is the trunk, which keeps no more of them than its limit.
     """
 
     adapter: FullAdapter | LoraAdapter
@@ -110,6 +115,8 @@ class Training:
     on_heap: bool = True
     recomputes: bool = False
     casts: bool = False
+    cached_tokens: int = 0
+    is_trunk: bool = False
 
     @classmethod
     def of(
@@ -142,6 +149,8 @@ class Training:
             on_heap=on_heap,
             recomputes=spec.gradient_checkpointing,
             casts=spec.precision != "fp32",
+            cached_tokens=cached_tokens(spec),
+            is_trunk=is_trunk,
         )
 
     def lasting(self, *, held: int, added: int) -> Memory:
@@ -183,6 +192,12 @@ class Training:
         again = self._computed(folder) if self.recomputes else 0
         return again + used_by_backward(folder, cells=cells, element_bytes=size) + self.end(folder) * _ENDS
 
+    def caches(self, folder: ModelFolder, num_layers: int) -> int:
+        """Return what so many layers keep of texts that are generated."""
+        return cache_bytes(
+            folder, num_tokens=self.cached_tokens, num_layers=num_layers, is_trunk=self.is_trunk
+        )
+
     def end(self, folder: ModelFolder) -> int:
         """Return the bytes of a batch's hidden states."""
         return self.batch.cells * folder.hidden_size * self.element_bytes
@@ -210,6 +225,7 @@ def estimate_memory(folder: ModelFolder, cut: Cut, role: Role, training: Trainin
         optimizer=lasting.optimizer,
         activations=num_layers * training.kept(folder) + training.copies(held) + training.passing(folder),
         logits=_LOGITS_KEPT * head * training.element_bytes,
+        caches=training.caches(folder, len(cut.layers(role))),
     )
 
 
@@ -246,8 +262,7 @@ def _burden(folder: ModelFolder, cut: Cut, training: Training) -> Burden:
         layers=layers,
         layer_bytes=tuple(
             training.lasting(held=sizes[layer].num_parameters, added=added[layer]).lasting
-            + training.copies(sizes[layer].num_parameters)
-            + kept
+            + max(training.copies(sizes[layer].num_parameters) + kept, training.caches(folder, 1))
             for layer in layers
         ),
     )

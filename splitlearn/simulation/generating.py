@@ -33,6 +33,7 @@ from splitlearn.partition import ModelFolder, SiloBlocks, TrunkSegment, load_sil
 from splitlearn.protocol import GENERATION_PHASES, Conversation, SiloProtocol, TrunkProtocol
 from splitlearn.simulation.federation import Lines
 from splitlearn.simulation.roster import WORKER_NAME, enrol
+from splitlearn.simulation.starting import load_started_trunk, start_of_silo
 from splitlearn.simulation.together import run_to_the_end
 from splitlearn.simulation.trunk_side import trunk_places
 from splitlearn.spec import JobSpec
@@ -117,13 +118,15 @@ def load_parts(spec: JobSpec, *, model_folder: Path, silo: str, work_dir: Path |
     folder = ModelFolder.open(model_folder)
     at = spec.silos[0].cut
     cut = folder.cut(bottom_layers=at.bottom_layers, top_layers=at.top_layers)
-    # Without a round nothing was trained: an adapter would change nothing yet.
-    trunk_adapter = None if work_dir is None else spec.adapter
-    silo_adapter = None if spec.silo_blocks == "frozen" else trunk_adapter
-    blocks = load_silo_blocks(folder, cut, adapter=silo_adapter, seed=spec.seed)
-    trunk = load_trunk(folder, cut, adapter=trunk_adapter, seed=spec.seed)
+    silo_adapter = None if spec.silo_blocks == "frozen" else spec.adapter
     if work_dir is None:
-        return Parts(blocks, trunk, 0)
+        return Parts(load_silo_blocks(folder, cut), load_trunk(folder, cut), 0)
+    # What was not trained, such as frozen blocks, is as the job began.
+    start = start_of_silo(spec, folder, silo)
+    blocks = load_silo_blocks(start.folder if start else folder, cut, adapter=silo_adapter, seed=spec.seed)
+    if start:
+        start.begin_blocks(blocks, are_frozen=silo_adapter is None)
+    trunk = load_started_trunk(spec, folder, cut)
     silo_store = CheckpointStore(work_dir / "silos" / silo / "checkpoints", spec=spec, party=silo)
     trunk_stores = [
         CheckpointStore(work_dir / place / "checkpoints", spec=spec, party=party)
@@ -180,7 +183,9 @@ async def generating(
         )
         silo_compute = await stack.enter_async_context(ComputeThread(f"silo {silo}"))
         trunk_compute = await stack.enter_async_context(ComputeThread("trunk"))
-        caches = await trunk_compute(TrunkCaches, parts.trunk, limits=limits or CacheLimits())
+        caches = await trunk_compute(
+            TrunkCaches, parts.trunk, limits=limits or CacheLimits(), precision=spec.precision
+        )
         exchange = await stack.enter_async_context(_exchange(ours, lines.dial(silo), WORKER_NAME, spec))
         answering = await stack.enter_async_context(
             _exchange(theirs, lines.answer(silo), f"silo {silo!r}", spec)
@@ -192,7 +197,13 @@ async def generating(
             round_number=parts.round,
             idle_seconds=idle_seconds,
         )
-        talk = GenerationTalk(parts.blocks, exchange=exchange, compute=silo_compute, round_number=parts.round)
+        talk = GenerationTalk(
+            parts.blocks,
+            exchange=exchange,
+            compute=silo_compute,
+            round_number=parts.round,
+            precision=spec.precision,
+        )
         serving = asyncio.create_task(served.run())
         try:
             async with talk as generator:

@@ -13,6 +13,7 @@ from splitlearn.generation import GenerationOptions
 from splitlearn.partition import BatchLayout
 from splitlearn.simulation.generating import Parts, load_parts
 from splitlearn.spec import JobSpec
+from splitlearn.training.precision import Precision, computing_in
 from tests.unit.partition.conftest import _one_quiet_thread as _one_quiet_thread
 from tests.unit.partition.conftest import folder_of as folder_of
 from tests.unit.partition.conftest import model_path as model_path
@@ -36,7 +37,7 @@ def run(test: Coroutine[Any, Any, R]) -> R:
 
 
 def unsplit(
-    model: Any, prompts: Sequence[Sequence[int]], options: GenerationOptions
+    model: Any, prompts: Sequence[Sequence[int]], options: GenerationOptions, *, precision: Precision = "fp32"
 ) -> list[tuple[int, ...]]:
     """What the library's own greedy generation answers."""
     assert options.sampling is None
@@ -48,7 +49,8 @@ def unsplit(
     )
     layout = BatchLayout(tuple(map(len, prompts)), "left")
     ids = torch.tensor([[0] * (layout.width - len(prompt)) + list(prompt) for prompt in prompts])
-    found = model.generate(input_ids=ids, attention_mask=layout.attention_mask())
+    with computing_in(precision, torch.device("cpu")):
+        found = model.generate(input_ids=ids, attention_mask=layout.attention_mask())
     return [_until(row, options.end_tokens) for row in found[:, layout.width :].tolist()]
 
 

@@ -3,10 +3,20 @@
 import json
 import re
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import pytest
 
-from splitlearn.planning import ModelManifest, Role, TensorEntry, TensorFile, Training, estimate_memory
+from splitlearn.evaluation_spec import MAX_CACHE_BYTES
+from splitlearn.planning import (
+    Memory,
+    ModelManifest,
+    Role,
+    TensorEntry,
+    TensorFile,
+    Training,
+    estimate_memory,
+)
 from splitlearn.planning.folder import ModelFolder
 from splitlearn.planning.sizes import lora_parameters
 from splitlearn.spec import JobSpec, LoraAdapter
@@ -164,3 +174,40 @@ def added_by_lora(folder: ModelFolder) -> int:
     """Parameters that the default adapter adds to the trunk, which are computed with as they are."""
     cut = folder.cut(bottom_layers=1, top_layers=1)
     return lora_parameters(folder, cut, LoraAdapter())[Role.TRUNK]
+
+
+class TestCaches:
+    """A job that scores what it generates keeps keys and values; no other does."""
+
+    TASK: ClassVar[dict[str, Any]] = {"kind": "summarise", "metrics": ["rouge-1"]}
+
+    def memory(self, role: Role = Role.TRUNK, **fields: Any) -> Memory:
+        folder = llama(256)
+        silos = [{"name": "a", "dataset": "a"}]
+        spec = JobSpec.parse({"model": "m", "silos": silos, "max_tokens": 33, **fields})
+        cut = folder.cut(bottom_layers=1, top_layers=1)
+        return estimate_memory(folder, cut, role, Training.of(spec, role))
+
+    def test_are_those_of_the_largest_batch(self) -> None:
+        found = self.memory(task=self.TASK, evaluation={"batch_size": 5})
+        one_layer = 5 * 2 * 32 * 2 * 256 * 4  # rows, prompt and answer, keys and values, fp32
+        layers_of_trunk = LAYERS - 2
+        assert found.caches == (layers_of_trunk + 1) * one_layer
+
+    @pytest.mark.parametrize("role", Role)
+    def test_count_where_they_are_more_than_training_takes(self, role: Role) -> None:
+        few = self.memory(role, task=self.TASK, batch_size=1, evaluation={"batch_size": 64})
+        assert few.caches > few.activations + few.logits
+        assert few.total == few.lasting + few.caches
+        many = self.memory(role, task=self.TASK, batch_size=64, evaluation={"batch_size": 1})
+        assert many.total == many.lasting + many.activations + many.logits
+
+    @pytest.mark.parametrize("task", [{"kind": "summarise"}, {"kind": "sft"}])
+    def test_of_a_job_that_generates_nothing_are_none(self, task: dict[str, Any]) -> None:
+        assert self.memory(task=task).caches == 0
+
+    def test_of_the_trunk_are_no_more_than_its_limit(self) -> None:
+        evaluation = {"batch_size": 64}
+        trunk = self.memory(task=self.TASK, evaluation=evaluation, max_tokens=65536)
+        one_layer = 64 * 2 * 65535 * 2 * 256 * 4
+        assert trunk.caches == MAX_CACHE_BYTES + one_layer
