@@ -31,6 +31,9 @@ from backend.errors import (
 )
 from backend.events.api import router as events_router
 from backend.federation.api import router as federation_router
+from backend.generations.api import router as generations_router
+from backend.generations.silo_api import router as silo_generations_router
+from backend.generations.worker_api import router as worker_generations_router
 from backend.health import router as health_router
 from backend.jobs.api import router as jobs_router
 from backend.jobs.silo_api import router as silo_jobs_router
@@ -112,6 +115,9 @@ def create_app(server: Server, *, lifespan: Lifespan | None = None) -> FastAPI:
         jobs_router,
         silo_jobs_router,
         worker_router,
+        generations_router,
+        silo_generations_router,
+        worker_generations_router,
         tickets_router,
         metrics_router,
         logs_router,

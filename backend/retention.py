@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from backend.db import Database
-from backend.db.models import Event, Job, JobLogLine, Kept, Metric, Project
+from backend.db.models import Event, Generation, GenerationState, Job, JobLogLine, Kept, Metric, Project
 from backend.jobs.state import ENDED
 from backend.settings import Settings
 
@@ -39,6 +39,7 @@ def forget_some(database: Database, settings: Settings, *, now: datetime) -> boo
         (_drop_metrics, settings.metric_days),
         (_thin_metrics, settings.metric_whole_days),
         (_drop_logs, settings.log_days),
+        (_drop_generations, settings.event_days),
         (_drop_events, settings.event_days),
     )
     for step, days in steps:
@@ -87,6 +88,14 @@ def _drop_logs(session: Session, before: datetime) -> bool:
         return not removed.all()
 
     return _one_batch(jobs, is_done)
+
+
+def _drop_generations(session: Session, before: datetime) -> bool:
+    """Remove sessions of generation that ended long ago; the audit keeps that they were."""
+    old = (Generation.state == GenerationState.ENDED, Generation.created_at < before)
+    oldest = select(Generation.id).where(*old, Generation.ended_at < before).limit(BATCH)
+    removed = delete(Generation).where(Generation.id.in_(oldest)).returning(Generation.id)
+    return bool(session.scalars(removed).all())
 
 
 def _drop_events(session: Session, before: datetime) -> bool:

@@ -57,6 +57,10 @@ class Settings(NoticeSettings, OpenIdSettings, BaseSettings):
         renew_seconds: How often a worker renews its lease; also how soon it hears of a cancellation.
         pickup_seconds: A dispatch that no worker took up for so long is made again.
         turn_seconds: Where others wait for its worker, a job gives way after the round in which this is over.
+        generation_idle_seconds: A silo that generates and asks its worker nothing for so long gives it back.
+        generation_yield_seconds: Likewise, where training waits for that worker.
+        generation_seconds: For how long one session of generation may hold a worker.
+        generation_silence_seconds: A session whose silo asked the control plane nothing for so long ends.
         poll_seconds: An agent asks for work no sooner than so long after it asked last; where there is no
             news, its question is held back instead.
         ticket_seconds: Validity of a ticket for the gateway.
@@ -111,6 +115,10 @@ class Settings(NoticeSettings, OpenIdSettings, BaseSettings):
     renew_seconds: float = Field(default=2.0, ge=0.1, le=60)
     pickup_seconds: float = Field(default=30.0, ge=1, le=3600)
     turn_seconds: float = Field(default=30.0, ge=0, le=86_400)
+    generation_idle_seconds: float = Field(default=60.0, ge=1, le=86_400)
+    generation_yield_seconds: float = Field(default=2.0, ge=0, le=86_400)
+    generation_seconds: float = Field(default=900.0, ge=1, le=604_800)
+    generation_silence_seconds: float = Field(default=60.0, ge=5, le=86_400)
     poll_seconds: float = Field(default=1.0, ge=0.05, le=60)
     ticket_seconds: int = Field(default=60, ge=5, le=600)
     artifacts_url: str | None = None

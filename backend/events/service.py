@@ -26,6 +26,8 @@ class EventKind(StrEnum):
     EPOCH_RAISED = "epoch_raised"
     ROUND_COMMITTED = "round_committed"
     ROUND_AVERAGED = "round_averaged"
+    GENERATION_OPENED = "generation_opened"
+    GENERATION_ENDED = "generation_ended"
     MODEL_STATE = "model_state"
     DATASETS = "datasets"
     CERTIFICATE_EXPIRES = "certificate_expires"

@@ -6,7 +6,8 @@ from typing import Protocol
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from splitlearn.control_plane.broker import TASK_NAME, broker_settings, queue_of
+from splitlearn.control_plane.broker import GENERATION_TASK, TASK_NAME, broker_settings, queue_of
+from splitlearn.control_plane.generation_schemas import GenerationDispatch
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.errors import LinkError
 
@@ -25,6 +26,9 @@ class Dispatcher(Protocol):
         Raises:
             LinkError: The broker refused; try again.
         """
+
+    def send_generation(self, worker: str, body: GenerationDispatch) -> None:
+        """Send the task of a session of generation; likewise."""
 
 
 class CeleryDispatcher:
@@ -46,6 +50,13 @@ class CeleryDispatcher:
 
     def send(self, worker: str, body: DispatchBody, *, task: str = TASK_NAME) -> None:
         """See :class:`Dispatcher`."""
+        self._send(worker, body, task)
+
+    def send_generation(self, worker: str, body: GenerationDispatch) -> None:
+        """See :class:`Dispatcher`."""
+        self._send(worker, body, GENERATION_TASK)
+
+    def _send(self, worker: str, body: DispatchBody | GenerationDispatch, task: str) -> None:
         try:
             self._celery.send_task(
                 task, kwargs=body.model_dump(mode="json"), queue=queue_of(worker), retry=False

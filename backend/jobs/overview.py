@@ -12,7 +12,18 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job, JobSilo, JobState, Lease, PartyStatus, Project, Silo, Worker
+from backend.db.models import (
+    Generation,
+    GenerationState,
+    Job,
+    JobSilo,
+    JobState,
+    Lease,
+    PartyStatus,
+    Project,
+    Silo,
+    Worker,
+)
 from backend.jobs.decisions import JobView, LeaseView, ReplicaView, SiloView
 from backend.jobs.needs import NEEDS
 from backend.jobs.placing import WorkerView
@@ -100,6 +111,8 @@ def crew_of(
     if not online:
         return []
     busy = set(session.scalars(select(Lease.worker_id).where(Lease.released_at.is_(None))))
+    is_generating = Generation.state == GenerationState.HOSTED
+    busy |= set(session.scalars(select(Generation.worker_id).where(is_generating)))
     return [worker_view(worker, is_idle=worker.id not in busy) for worker in online]
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from backend.db.absence import is_away, log_failed_look
 from backend.db.models import Job, JobState, Lease, PartyKind, Worker
 from backend.events import EventKind, emit
+from backend.generations.reconciling import give_generations_time, reconcile_generations
 from backend.jobs.decisions import (
     Action,
     Assign,
@@ -120,6 +121,7 @@ def give_time(server: Server) -> None:
     held = (Lease.released_at.is_(None), Lease.renewed_at.is_not(None), Lease.expires_at < until)
     with server.database.write(quietly=True) as session:
         session.execute(update(Lease).where(*held).values(expires_at=until))
+        give_generations_time(session, until=until)
 
 
 def reconcile(server: Server, dispatcher: Dispatcher) -> bool:
@@ -134,7 +136,8 @@ def reconcile(server: Server, dispatcher: Dispatcher) -> bool:
             is_broker_there = False
         except Exception:  # noqa: BLE001 - one job that cannot be handled must not hold up all others
             _log.exception("step_failed", job=str(job_id))
-    return is_broker_there
+    # Training comes first: a session gets what is left.
+    return reconcile_generations(server, dispatcher) and is_broker_there
 
 
 def _step(server: Server, dispatcher: Dispatcher, job_id: uuid.UUID) -> None:

@@ -7,7 +7,17 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from backend.db.models import Invitation, Lease, Party, PartyKind, PartySession, PartyStatus, Silo, Worker
+from backend.db.models import (
+    Generation,
+    Invitation,
+    Lease,
+    Party,
+    PartyKind,
+    PartySession,
+    PartyStatus,
+    Silo,
+    Worker,
+)
 from backend.paging import Cursor, is_behind
 from backend.settings import Settings
 
@@ -119,10 +129,23 @@ def online_workers(
         .correlate(Worker, PartySession)  # both are outside, at different depths
         .exists()
     )
+    fell_silent_generating = (
+        select(Generation.id)
+        .where(
+            Generation.worker_id == Worker.id,
+            Generation.worker_epoch == Worker.epoch,
+            Generation.released_at > Generation.expires_at,
+            Generation.released_at > heard,
+            Generation.released_at > PartySession.last_seen_at,
+        )
+        .correlate(Worker, PartySession)
+        .exists()
+    )
     is_alive = (
         select(PartySession.id)
         .where(
             ~fell_silent,
+            ~fell_silent_generating,
             PartySession.worker_id == Worker.id,
             PartySession.closed_at.is_(None),
             PartySession.expires_at > now,

@@ -27,14 +27,14 @@ def find_gateway(
     row = session.get(Meeting, (uuid.UUID(conversation.job), conversation.replica, silo_id))
     if row is None or row.epoch != conversation.epoch:
         return None
-    return row.gateway_url if row.gateway_url in _present(session, settings, now=now) else None
+    return row.gateway_url if row.gateway_url in present_gateways(session, settings, now=now) else None
 
 
 def arrange(
     session: Session, settings: Settings, conversation: Conversation, *, silo_id: uuid.UUID, now: datetime
 ) -> str:
     """Choose a gateway and write it down; the caller has locked the lease, so the other party reads it."""
-    url = choose(_present(session, settings, now=now), conversation)
+    url = choose(present_gateways(session, settings, now=now), conversation)
     key = (uuid.UUID(conversation.job), conversation.replica, silo_id)
     row = session.get(Meeting, key)
     if row is None:
@@ -71,7 +71,8 @@ def note_sign(session: Session, url: str, *, now: datetime) -> None:
     row.seen_at = max(row.seen_at, now)
 
 
-def _present(session: Session, settings: Settings, *, now: datetime) -> list[str]:
+def present_gateways(session: Session, settings: Settings, *, now: datetime) -> list[str]:
+    """Return the gateways that are not known to be away."""
     rows = session.scalars(select(GatewaySign).where(GatewaySign.url.in_(settings.gateway_urls))).all()
     seen_at = {row.url: row.seen_at for row in rows}
     return present(settings.gateway_urls, seen_at, now=now, silence_seconds=settings.gateway_silence_seconds)

@@ -8,10 +8,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.auth.callers import PartyCaller
-from backend.db.models import Job, JobSilo, Lease, Party, PartyKind, Silo, Worker
+from backend.db.models import Generation, Job, JobSilo, Lease, Party, PartyKind, Silo, Worker
 from backend.federation.service import federation_of
 from backend.federation.signer import ticket_key
 from backend.gateway import Conversation, Role, SeatDocument, StandingDocument, issue_ticket
+from backend.generations.conversations import generation_standing, give_generation_ticket
 from backend.jobs.errors import LeaseLostError, UnknownJobError
 from backend.jobs.replicas import serves
 from backend.jobs.state import ENDED, HOSTED
@@ -42,9 +43,13 @@ def give_ticket(
     """
     job_id = uuid.UUID(body.job)
     job = session.get(Job, job_id)
+    if job is None:
+        return give_generation_ticket(
+            session, settings, body, caller=caller, now=now, may_arrange=may_arrange
+        )
     lease = session.get(Lease, (job_id, body.replica), with_for_update=may_arrange)
-    silo = None if job is None else _silo_of(session, job, body.replica, body.silo)
-    if job is None or lease is None or silo is None or not _is_own_side(caller, silo, lease):
+    silo = _silo_of(session, job, body.replica, body.silo)
+    if lease is None or silo is None or not _is_own_side(caller, silo, lease):
         raise UnknownJobError(
             f"the caller has no part in a conversation of silo {body.silo!r} in job {body.job}"
         )
@@ -88,9 +93,12 @@ def _standing(session: Session, seat: SeatDocument, *, now: datetime) -> Standin
     except ValueError:
         return None
     job, lease = session.get(Job, job_id), session.get(Lease, (job_id, seat.replica))
-    if job is None or lease is None:
-        return None
     party = find_party(session, PartyKind(seat.role), seat.party)
+    if job is None:
+        generation = session.get(Generation, job_id)
+        return None if generation is None else generation_standing(generation, seat, party, now=now)
+    if lease is None:
+        return None
     revoked = job.state in ENDED or is_out(party, now=now) or not _has_seat(lease, party)
     # A lease that was given back ends its epoch, also where the next one waits for a worker.
     epoch = lease.epoch if lease.released_at is None else lease.epoch + 1

@@ -17,6 +17,9 @@ TASK_NAME = "trunkline.host_trunk"
 AVERAGE_TASK = "trunkline.average_replicas"
 """Average a round of a trunk's replicas; with the same arguments."""
 
+GENERATION_TASK = "trunkline.host_generation"
+"""Host a trunk for a silo that generates; its keyword arguments are the fields of ``GenerationDispatch``."""
+
 FILESYSTEM_URL = "filesystem://localhost"
 
 _SCHEMES = ("filesystem", "redis", "rediss")

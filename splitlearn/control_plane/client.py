@@ -6,6 +6,15 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from splitlearn.control_plane.errors import RefusedError
+from splitlearn.control_plane.generation_schemas import (
+    GenerationLease,
+    GenerationReleaseBody,
+    GenerationRenewAnswer,
+    GenerationRenewBody,
+    OpenedGeneration,
+    OpenGenerationBody,
+    SiloGeneration,
+)
 from splitlearn.control_plane.requests import Requests
 from splitlearn.control_plane.schemas import (
     MAX_LOG_LINES,
@@ -94,6 +103,25 @@ class PartyClient:
         """Say that this silo has its result, or cannot go on."""
         await self._tell("POST", f"/silo/jobs/{job}/finish", body)
 
+    async def open_generation(self, job: str, attempt: str) -> OpenedGeneration:
+        """Open a session to generate with what a job trained; the same attempt again opens no other."""
+        body = OpenGenerationBody(attempt=attempt)
+        return await self._ask("POST", f"/silo/jobs/{job}/generations", OpenedGeneration, body)
+
+    async def generation(
+        self, job: str, generation: str, *, patience_seconds: float | None = None
+    ) -> SiloGeneration:
+        """Return how a session stands; keeps it open."""
+        path = f"/silo/jobs/{job}/generations/{generation}"
+        return await self._ask("GET", path, SiloGeneration, patience_seconds=patience_seconds)
+
+    async def end_generation(
+        self, job: str, generation: str, *, patience_seconds: float | None = None
+    ) -> None:
+        """End a session."""
+        path = f"/silo/jobs/{job}/generations/{generation}"
+        await self._tell("DELETE", path, None, patience_seconds=patience_seconds)
+
     # Workers
 
     async def put_capabilities(self, body: CapabilitiesBody) -> None:
@@ -137,6 +165,33 @@ class PartyClient:
         """
         path = f"{_lease(job, replica)}/release"
         await self._tell("POST", path, body, patience_seconds=patience_seconds)
+
+    async def take_generation(self, generation: str, epoch: int) -> GenerationLease:
+        """Ask whether this worker is to host a session under this epoch.
+
+        Raises:
+            LeaseLostError: It is not.
+        """
+        return await self._ask("GET", f"/worker/generations/{generation}?epoch={epoch}", GenerationLease)
+
+    async def renew_generation(
+        self, generation: str, body: GenerationRenewBody, *, patience_seconds: float
+    ) -> GenerationRenewAnswer:
+        """Keep a lease on a session.
+
+        Raises:
+            LeaseLostError: The session has ended, or is another's.
+        """
+        path = f"/worker/generations/{generation}/renew"
+        return await self._ask("POST", path, GenerationRenewAnswer, body, patience_seconds=patience_seconds)
+
+    async def release_generation(self, generation: str, body: GenerationReleaseBody) -> None:
+        """Give a lease on a session back.
+
+        Raises:
+            LeaseLostError: The session has ended, or is another's.
+        """
+        await self._tell("POST", f"/worker/generations/{generation}/release", body)
 
     # Both
 
@@ -196,7 +251,7 @@ class PartyClient:
         )
 
     async def _tell(
-        self, method: str, path: str, body: BaseModel, *, patience_seconds: float | None = None
+        self, method: str, path: str, body: BaseModel | None, *, patience_seconds: float | None = None
     ) -> None:
         await self.with_token(
             lambda token: self.requests.send(

@@ -77,6 +77,7 @@ def existing(stage: Stage, path: str) -> dict[str, Any]:
         "project": "default",
         "invitation_id": stage.ids[kind],
         "job_id": stage.ids["job"],
+        "generation_id": stage.ids["generation"],
         "replica": 0,
         "digest": DIGEST.hex(),
     }

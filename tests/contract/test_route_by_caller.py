@@ -22,9 +22,10 @@ from backend.app_prefix import API_PREFIX
 from backend.artifacts.service import Blob, attach
 from backend.audit.service import OPERATOR
 from backend.db import Database
-from backend.db.models import ArtifactKind, Model
+from backend.db.models import ArtifactKind, Generation, GenerationState, Model, PartyKind
 from backend.organizations.repository import find_organization, find_project
 from backend.organizations.service import FIRST_NAME, create_organization
+from backend.parties.repository import find_party
 from backend.users.service import NewUser
 from splitlearn.planning import ModelManifest
 from tests.unit.backend.conftest import Api, Clock, SharedClient, World, make_settings, open_world
@@ -143,6 +144,14 @@ MATRIX = {
     f"PUT {API_PREFIX}/silo/jobs/{{job_id}}/approval": AGENTS.format(204),
     f"POST {API_PREFIX}/silo/jobs/{{job_id}}/attach": AGENTS.format(409),  # no worker hosts the trunk
     f"POST {API_PREFIX}/silo/jobs/{{job_id}}/finish": AGENTS.format(409),  # nothing is finished
+    f"GET {API_PREFIX}/jobs/{{job_id}}/generations": USERS.format(200, 404),
+    f"POST {API_PREFIX}/jobs/{{job_id}}/generations/{{generation_id}}/end": ADMIN.format(204, 404),
+    f"POST {API_PREFIX}/silo/jobs/{{job_id}}/generations": AGENTS.format(409),  # it has no result
+    f"GET {API_PREFIX}/silo/jobs/{{job_id}}/generations/{{generation_id}}": AGENTS.format(200),
+    f"DELETE {API_PREFIX}/silo/jobs/{{job_id}}/generations/{{generation_id}}": AGENTS.format(204),
+    f"GET {API_PREFIX}/worker/generations/{{generation_id}}": WORKERS.format(409),  # nobody hosts it
+    f"POST {API_PREFIX}/worker/generations/{{generation_id}}/renew": WORKERS.format(409),
+    f"POST {API_PREFIX}/worker/generations/{{generation_id}}/release": WORKERS.format(409),
     f"PUT {API_PREFIX}/worker/capabilities": WORKERS.format(204),
     f"GET {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}": WORKERS.format(409),  # there is no lease
     f"POST {API_PREFIX}/worker/leases/{{job_id}}/{{replica}}/renew": WORKERS.format(409),
@@ -193,6 +202,17 @@ BODIES: dict[str, Any] = {
     f"PUT {API_PREFIX}/silo/jobs/{{job_id}}/approval": {"decision": "approved"},
     f"POST {API_PREFIX}/silo/jobs/{{job_id}}/attach": {"attempt": ATTEMPT},
     f"POST {API_PREFIX}/silo/jobs/{{job_id}}/finish": {"outcome": "completed"},
+    f"POST {API_PREFIX}/silo/jobs/{{job_id}}/generations": {"attempt": ATTEMPT},
+    f"POST {API_PREFIX}/worker/generations/{{generation_id}}/renew": {
+        "epoch": 1,
+        "num_tokens": 0,
+        "idle_seconds": 0,
+    },
+    f"POST {API_PREFIX}/worker/generations/{{generation_id}}/release": {
+        "epoch": 1,
+        "outcome": "idle",
+        "reason": _REASON,
+    },
     f"PUT {API_PREFIX}/worker/capabilities": CAPABILITIES,
     f"{_LEASE}/renew": {"epoch": 1, "round": 0, "step": 0},
     f"{_LEASE}/rounds": {"epoch": 1, "checkpoint": {"round": 1, "blob": _NO_BLOB}, "seconds": 1},
@@ -270,6 +290,7 @@ def _build(world: World) -> Stage:
     world.admin.ok("POST", "/projects", {"name": "second-of-default"})
     _add_model(world)
     job_id = _add_job(world, callers["agent"])
+    generation_id = _add_generation(world, job_id)
     world.server.bus.close()  # so that streams of events end
     stranger = world.invited("stranger")
     bodies = {
@@ -288,7 +309,9 @@ def _build(world: World) -> Stage:
     line = {"at": "2026-03-01T12:00:00Z", "level": "info", "event": "attached"}
     bodies[f"POST {API_PREFIX}/logs"] = {"job": job_id, "lines": [line]}
     bodies[f"POST {API_PREFIX}/metrics"] = {"job": job_id, "metrics": [point]}
-    return Stage(world, callers, {**invitations, "job": job_id}, {**BODIES, **bodies})
+    return Stage(
+        world, callers, {**invitations, "job": job_id, "generation": generation_id}, {**BODIES, **bodies}
+    )
 
 
 def _add_job(world: World, agent: Api) -> str:
@@ -296,6 +319,28 @@ def _add_job(world: World, agent: Api) -> str:
     announced = {"name": "notes", "task": "any", "num_rows": 7, "schema_digest": "00" * 32}
     agent.ok("PUT", "/silo/datasets", {"datasets": [announced]})
     return str(world.admin.ok("POST", "/jobs", {"spec": SPEC})["id"])
+
+
+def _add_generation(world: World, job_id: str) -> str:
+    """A session that waits for a worker; its job is taken for one that had a result."""
+    with world.server.database.write() as session:
+        silo = find_party(session, PartyKind.SILO, "north")
+        assert silo is not None
+        row = Generation(
+            job_id=uuid.UUID(job_id),
+            silo_id=silo.id,
+            attempt="00" * 16,
+            state=GenerationState.WAITING,
+            reason_code="opened",
+            reason_who="north",
+            reason_what="opened it",
+            reason_next="it waits",
+            created_at=world.clock(),
+            heard_at=world.clock(),
+        )
+        session.add(row)
+        session.flush()
+        return str(row.id)
 
 
 def _add_model(world: World) -> None:
@@ -349,10 +394,12 @@ def _call(stage: Stage, route: str, caller: str) -> int:
         invitation_id=stage.ids[kind],
         token_id=uuid.UUID(int=1),
         job_id=stage.ids["job"],
+        generation_id=stage.ids["generation"],
         replica=0,
         digest=DIGEST.hex(),
     )
-    if path.endswith("/0"):  # a lease is asked for under an epoch
+    is_lease = path.endswith("/0") or template.endswith("/worker/generations/{generation_id}")
+    if is_lease:  # it is asked for under an epoch
         path += "?epoch=1"
     api = stage.callers[caller]
     headers = {"Authorization": f"Bearer {api.token}"} if api.token else {}

@@ -14,6 +14,7 @@ from backend.db.models.federation import (
     UsedNonce,
 )
 from backend.db.models.gateway import GatewaySign, Meeting
+from backend.db.models.generation import Generation, GenerationState
 from backend.db.models.job import (
     Approval,
     Desired,
@@ -51,6 +52,8 @@ __all__ = [
     "FactorRule",
     "Federation",
     "GatewaySign",
+    "Generation",
+    "GenerationState",
     "Invitation",
     "Job",
     "JobLogLine",

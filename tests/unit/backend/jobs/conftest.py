@@ -15,6 +15,7 @@ from backend.organizations.repository import find_organization, find_project
 from backend.organizations.service import create_organization
 from backend.users.service import NewUser
 from splitlearn.control_plane.broker import TASK_NAME
+from splitlearn.control_plane.generation_schemas import GenerationDispatch
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.errors import LinkError
 from splitlearn.identity import CertificateKind, FederationRoot, Invitation, PublicKey
@@ -79,6 +80,7 @@ class FakeDispatcher:
     """Keeps what was sent; refuses while it is broken."""
 
     sent: list[tuple[str, DispatchBody]] = field(default_factory=list)
+    generations: list[tuple[str, GenerationDispatch]] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     is_broken: bool = False
 
@@ -87,6 +89,11 @@ class FakeDispatcher:
             raise LinkError("the broker is away")
         self.sent.append((worker, body))
         self.tasks.append(task)
+
+    def send_generation(self, worker: str, body: GenerationDispatch) -> None:
+        if self.is_broken:
+            raise LinkError("the broker is away")
+        self.generations.append((worker, body))
 
 
 @dataclass

@@ -9,8 +9,9 @@ import pytest
 
 from backend.jobs.dispatch import CeleryDispatcher
 from backend.jobs.reconciler import _LOOK_SECONDS, Reconciler
-from splitlearn.control_plane.broker import TASK_NAME, queue_of
+from splitlearn.control_plane.broker import GENERATION_TASK, TASK_NAME, queue_of
 from splitlearn.control_plane.errors import SettingError
+from splitlearn.control_plane.generation_schemas import GenerationDispatch
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.errors import LinkError
 from splitlearn.processes import free_port
@@ -25,6 +26,13 @@ class TestCelery:
         CeleryDispatcher(None, tmp_path).send("gpu-1", BODY)
         [message] = [json.loads(path.read_text()) for path in (tmp_path / "messages").iterdir()]
         assert message["headers"]["task"] == TASK_NAME
+        assert message["properties"]["delivery_info"]["routing_key"] == queue_of("gpu-1")
+
+    def test_leaves_that_of_a_generation_there_too(self, tmp_path: Path) -> None:
+        task = GenerationDispatch(generation=BODY.job, epoch=7)
+        CeleryDispatcher(None, tmp_path).send_generation("gpu-1", task)
+        [message] = [json.loads(path.read_text()) for path in (tmp_path / "messages").iterdir()]
+        assert message["headers"]["task"] == GENERATION_TASK
         assert message["properties"]["delivery_info"]["routing_key"] == queue_of("gpu-1")
 
     def test_says_at_once_that_the_broker_is_away(self, tmp_path: Path) -> None:
@@ -67,6 +75,8 @@ class TestReconciler:
             def send(self, *_: object, **__: object) -> None:
                 asked.append(time.monotonic())
                 raise LinkError("the broker is away")
+
+            send_generation = send
 
         federation.approve(federation.submit())
         reconciler = Reconciler(federation.world.server, Away())
