@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-BENCH ?= channel gateway api fleet startup agent_memory party_memory schedules planner split_step
+BENCH ?= channel gateway api fleet startup agent_memory party_memory schedules planner split_step generate
 
 .PHONY: help setup demo test test-all run-tests check format bench soak clean
 

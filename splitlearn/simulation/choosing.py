@@ -54,14 +54,18 @@ def choose_here(spec: JobSpec, folder: ModelFolder, *, memory_bytes: int | None 
     return choose_schedule(candidates, [Host("this process", memory)])
 
 
-def refuse_unserved_here(spec: JobSpec) -> None:
-    """Refuse what one process does not serve; that the schedule is left open, it does.
+def refuse_unserved_but_open(spec: JobSpec, *, on_platform: bool) -> None:
+    """Refuse what is not served; that the schedule is left open, is.
+
+    Args:
+        spec: The job.
+        on_platform: By its processes, or by one process.
 
     Raises:
         UnservedError: Names every such field.
     """
     closed = with_schedule(spec, DEFAULT_SCHEDULE) if spec.schedule == AUTO else None
-    (closed or spec).refuse_unserved(on_platform=False)
+    (closed or spec).refuse_unserved(on_platform=on_platform)
 
 
 def memory_of_machine() -> int:

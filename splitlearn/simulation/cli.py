@@ -23,6 +23,7 @@ from splitlearn.simulation.demo_options import (
     AdapterKind,
     CodecName,
     DemoOptions,
+    Precision,
     ReplicaSchedule,
     Schedule,
     SiloBlocks,
@@ -100,7 +101,7 @@ def demo(
         typer.Option(
             help="client-batching: one trunk step on all silos' activations. serial: silos take turns. "
             "hierarchical: --replicas trunks side by side, averaged after each round. "
-            "auto is not served yet.",
+            "auto: whichever of these is the quickest here.",
             rich_help_panel=_WHO,
         ),
     ] = "client-batching",
@@ -237,6 +238,42 @@ def demo(
             rich_help_panel=_TRAINING,
         ),
     ] = 1e-3,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="Of the matrix products; weights, gradients and optimiser stay fp32.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "fp32",
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--gradient-checkpointing",
+            help="Compute layers again in the backward: less memory, the same bits.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = False,
+    evaluate_every: Annotated[
+        int,
+        typer.Option(
+            "--eval-every", min=0, help="Evaluate after each n-th round too.", rich_help_panel=_TRAINING
+        ),
+    ] = 0,
+    keep_best: Annotated[
+        bool,
+        typer.Option(
+            "--keep-best", help="The result is the best evaluated round's.", rich_help_panel=_TRAINING
+        ),
+    ] = False,
+    patience: Annotated[
+        int,
+        typer.Option(
+            "--patience",
+            min=0,
+            help="End after so many evaluations in a row that were no better; 0: never.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 0,
     max_grad_norm: Annotated[
         float,
         typer.Option(min=0, help="Gradients are clipped to this norm; 0: not.", rich_help_panel=_TRAINING),
@@ -336,6 +373,11 @@ def demo(
         accumulation_steps=accumulation_steps,
         learning_rate=learning_rate,
         max_grad_norm=max_grad_norm or None,
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+        evaluate_every=evaluate_every,
+        keep_best=keep_best,
+        patience=patience,
         seed=seed,
         threads=threads,
         centralised=centralised,
@@ -368,11 +410,12 @@ def _is_unread(ended: BaseException) -> bool:
 
 
 def _print_spec(options: DemoOptions) -> int:
+    from splitlearn.simulation.choosing import refuse_unserved_but_open  # noqa: PLC0415
     from splitlearn.simulation.demo_inputs import plan_job  # noqa: PLC0415 - torch takes seconds to load
 
     try:
         spec = plan_job(options)
-        spec.refuse_unserved(on_platform=not options.in_process)
+        refuse_unserved_but_open(spec, on_platform=not options.in_process)
     except TrunklineError as error:
         _complain(error.message)
         return error.exit_code

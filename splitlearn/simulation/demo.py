@@ -15,6 +15,7 @@ from splitlearn.errors import TrainingError, TrunklineError
 from splitlearn.parties import Progress
 from splitlearn.simulation import exit_codes
 from splitlearn.simulation.centralised_files import CentralisedAnswer, CentralisedRequest, RequestedSilo
+from splitlearn.simulation.choosing import refuse_unserved_but_open
 from splitlearn.simulation.demo_inputs import (
     Inputs,
     Rows,
@@ -163,7 +164,7 @@ class _Demo:
     def _run(self) -> DemoOutcome:
         filled = plan_with_notes(self._options)
         spec = filled.spec
-        spec.refuse_unserved(on_platform=not self._options.in_process)
+        refuse_unserved_but_open(spec, on_platform=not self._options.in_process)
         model = open_model(spec)
         rows = read_rows(self._options, spec)
         with claim(self._options.out_dir) as folder:
@@ -191,13 +192,18 @@ class _Demo:
 
     def _make_federation(self, folder: RunFolder, inputs: Inputs, rows: Rows) -> Runs:
         if self._options.in_process:
-            return Federation(
+            federation = Federation(
                 inputs.spec,
                 model_folder=inputs.model_folder,
                 data=inputs.data,
                 work_dir=folder.path,
                 on_progress=self._display.progress,
             )
+            if federation.choice is not None:
+                self._display.say(
+                    f"Schedule: {federation.choice.spec.schedule} was chosen ({federation.choice.reason})."
+                )
+            return federation
         platform = PlatformFederation(
             inputs.spec,
             model_folder=inputs.model_folder,

@@ -17,6 +17,7 @@ Schedule = Literal["serial", "client-batching", "hierarchical", "auto"]
 ReplicaSchedule = Literal["client-batching", "serial"]
 SiloBlocks = Literal["frozen", "local", "averaged"]
 CodecName = Literal["fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16"]
 TaskKind = Literal["causal-lm", "sft", "summarise", "choice"]
 AdapterKind = Literal["full", "lora"]
 
@@ -43,6 +44,10 @@ class DemoOptions:
         prompt: Template of the text (``causal-lm``) or prompt.
         answers: Candidates (``choice``) or the answer's template (``sft``).
         learning_rate: Peak; warmed up to over a twentieth of the steps, then a cosine down to a tenth.
+        evaluate_every: Rounds between two evaluations besides the last; 0 for none, or each round where
+            ``keep_best`` or ``patience`` need them.
+        keep_best: The result is that of the best evaluated round.
+        patience: End after so many evaluations in a row that were no better; 0 for never.
         replicas: Trunks of the schedule ``hierarchical``.
         replica_schedule: How the silos of one replica take turns with it.
         in_process: All parties in one process, over links of memory.
@@ -80,6 +85,11 @@ class DemoOptions:
     accumulation_steps: int = 1
     learning_rate: float = 1e-3
     max_grad_norm: float | None = 1.0
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+    evaluate_every: int = 0
+    keep_best: bool = False
+    patience: int = 0
     seed: int = 0
     threads: int = 1
     centralised: bool = True
@@ -219,7 +229,14 @@ def build_spec(
         "codec": options.codec,
         "seed": options.seed,
         "task": _task(options, own_tasks),
-        "evaluation": {"max_rows": options.evaluation_rows},
+        "precision": options.precision,
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "evaluation": {
+            "max_rows": options.evaluation_rows,
+            "every_rounds": options.evaluate_every or int(options.keep_best or options.patience > 0),
+            "keep_best": options.keep_best,
+            "patience_evaluations": options.patience,
+        },
     }
     try:
         return fill_open_fields(fields, on_platform=not options.in_process)

@@ -46,7 +46,7 @@ from splitlearn.partition import (
     segment_state,
 )
 from splitlearn.protocol import SiloProtocol
-from splitlearn.simulation.choosing import AUTO, choose_here, refuse_unserved_here
+from splitlearn.simulation.choosing import AUTO, choose_here, refuse_unserved_but_open
 from splitlearn.simulation.record import RunRecord, WireBytes
 from splitlearn.simulation.results import SiloResult, SimulationResult, Status
 from splitlearn.simulation.roster import WORKER_NAME, Roster, enrol
@@ -164,7 +164,7 @@ class Federation:
         lost: Collection[str] = (),
         make_lines: Callable[[Sequence[str]], Lines] = Lines,
     ) -> None:
-        refuse_unserved_here(spec)
+        refuse_unserved_but_open(spec, on_platform=False)
         self._present = tuple(silo.name for silo in spec.silos if silo.name not in lost)
         _refuse_other_names(self._present, data)
         self._folder = ModelFolder.open(model_folder)

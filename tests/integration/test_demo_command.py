@@ -104,6 +104,30 @@ class TestResults:
         for silo in content["silos"]:
             assert silo["loss_last"] < silo["loss_first"] - 0.5  # from near ln(768) in a dozen steps
 
+    def test_a_schedule_that_is_left_open_is_chosen_and_told(
+        self, demo: Demo, result: Callable[..., dict[str, Any]]
+    ) -> None:
+        shown = demo(
+            *RESUMABLE, "--schedule", "auto", "--in-process", "--no-centralised", "--keep-best",
+            "--precision", "bf16", "--gradient-checkpointing",
+        )  # fmt: skip
+        assert shown.exit_code == 0, shown.output
+        said = " ".join(shown.output.split())
+        assert "Schedule: client-batching was chosen (1 worker; a round takes about" in said
+        content = result()
+        assert content["schedule"] == "client-batching"
+        assert 1 <= content["result_round"] <= 3
+
+    @pytest.mark.slow
+    def test_on_the_platform_the_control_plane_chooses_it(
+        self, demo: Demo, result: Callable[..., dict[str, Any]]
+    ) -> None:
+        shown = demo(*RESUMABLE, "--schedule", "auto", "--no-centralised")
+        assert shown.exit_code == 0, shown.output
+        said = " ".join(shown.output.split())
+        assert "schedule: client-batching was chosen (1 worker; a round takes about" in said
+        assert result()["schedule"] == "client-batching"
+
     @pytest.mark.slow
     def test_a_second_run_keeps_the_first(self, demo: Demo, tmp_path: Path) -> None:
         assert demo(*FEW, "--no-centralised", "--silos", "1").exit_code == 0
@@ -132,7 +156,6 @@ class TestBadInput:
                 "silo_blocks: 'averaged' needs at least 3 silos",
             ),
             (("--schedule", "hierarchical"), 2, "--replicas 1 is too few for schedule 'hierarchical'"),
-            (("--schedule", "auto"), 2, "schedule: 'auto' is not served yet"),
             (("--learning-rate", "11"), 2, "--learning-rate 11.0 is above the limit"),
             (("--max-tokens", "4096"), 2, "more than the 512 positions"),
             (("--model", "no-such-model"), 3, "neither tiny-llama nor tiny-glm nor a folder"),

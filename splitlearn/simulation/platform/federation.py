@@ -5,9 +5,12 @@ import statistics
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from splitlearn.errors import StorageError, TrainingError
 from splitlearn.parties import OnProgress, Progress, RoundFinished, ignore_progress
+from splitlearn.planning import with_schedule
+from splitlearn.simulation.choosing import AUTO, refuse_unserved_but_open
 from splitlearn.simulation.demo_options import name_of
 from splitlearn.simulation.platform.control_plane import ControlPlane, wait_for
 from splitlearn.simulation.platform.deployment import Deployment
@@ -56,7 +59,7 @@ class PlatformFederation:
         on_progress: OnProgress = ignore_progress,
         on_phase: Callable[[str], None] = lambda _: None,
     ) -> None:
-        spec.refuse_unserved()
+        refuse_unserved_but_open(spec, on_platform=True)
         self._spec, self._data, self._rows, self._work_dir = spec, data, rows, work_dir
         self._threads, self._model_folder = threads, model_folder.resolve()
         self._forward = on_progress
@@ -64,7 +67,7 @@ class PlatformFederation:
         self._deployment = Deployment(
             work_dir, environment=environment, threads=threads, model_folder=self._model_folder
         )
-        self._stopwatch = Stopwatch(on_ended=on_phase)
+        self._stopwatch, self._on_phase = Stopwatch(on_ended=on_phase), on_phase
         self._is_cancelled = threading.Event()
         self._exported: set[str] = set()
         self._peaks: dict[str, int] = {}
@@ -196,15 +199,27 @@ class PlatformFederation:
         spec = self._spec.model_copy(update={"model": model})
         job = control_plane.call("POST", "/jobs", {"spec": spec.model_dump(mode="json")})
         self._deployment.remember(job_id=job["id"])
+        self._take_over(job)
         self._stopwatch.ended("job submitted")
 
     def _go_on(self, control_plane: ControlPlane) -> None:
         self._numbers.resumed_from = self.last_round
         self._deployment.start_agents([silo.name for silo in self._spec.silos])
         job = control_plane.call("GET", f"/jobs/{self.job_id}")
+        self._take_over(job)
         if job["state"] in {"failed", "cancelled"}:
             control_plane.call("POST", f"/jobs/{self.job_id}/retry", {})
         self._stopwatch.ended("agents started")
+
+    def _take_over(self, job: Mapping[str, Any]) -> None:
+        """Go on with the schedule that the control plane has chosen, where it was left open."""
+        if self._spec.schedule != AUTO:
+            return
+        found = job["schedule"]
+        chosen = with_schedule(self._spec, found["chosen"], replicas=found["replicas"])
+        assert chosen is not None, "it was chosen for this job"
+        self._spec = chosen
+        self._on_phase(f"schedule: {chosen.schedule} was chosen ({found['reason']})")
 
     def _await_model(self, control_plane: ControlPlane, model: str) -> None:
         def find() -> bool | None:

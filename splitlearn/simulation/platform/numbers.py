@@ -133,13 +133,19 @@ class JobNumbers:
         kind, _, name = party.partition(":")
         if kind == "worker" and step == _OF_A_ROUND and _is_round(values):
             self._told.add(key)
-            self.forward(RoundFinished(round_number))
+            self.forward(RoundFinished(round_number, _replica_of(name)))
         elif kind == "silo" and step != _OF_A_ROUND and values.keys() >= _STEP_IS_WHOLE:
             self._told.add(key)
             self.forward(_step(name, round_number, step, values))
         elif kind == "silo" and step == _OF_A_ROUND and self._is_evaluation(values):
             self._told.add(key)
             self.forward(_evaluation(name, round_number, values))
+
+
+def _replica_of(worker: str) -> int | None:
+    """Return which trunk a worker's number is of; None where the job has one: ``gpu-1/r2`` or ``gpu-1``."""
+    _, _, replica = worker.partition("/r")
+    return int(replica) if replica else None
 
 
 def _is_round(values: dict[str, float]) -> bool:

@@ -205,6 +205,22 @@ class TestUnserved:
             plan_job(DemoOptions(schedule="auto")).refuse_unserved()
 
 
+class TestTraining:
+    def test_follows_its_flags(self) -> None:
+        options = DemoOptions(precision="bf16", gradient_checkpointing=True, keep_best=True, patience=2)
+        spec = plan_job(options)
+        assert (spec.precision, spec.gradient_checkpointing) == ("bf16", True)
+        found = spec.evaluation
+        assert (found.every_rounds, found.keep_best, found.patience_evaluations) == (1, True, 2)
+        assert plan_job(replace(options, evaluate_every=3)).evaluation.every_rounds == 3
+        assert not plan_job(DemoOptions()).evaluation.watches
+
+    def test_what_is_not_served_together_is_refused(self) -> None:
+        options = DemoOptions(schedule="hierarchical", replicas=2, keep_best=True)
+        with pytest.raises(UnservedError, match="evaluation with schedule"):
+            plan_job(options).refuse_unserved()
+
+
 class TestContradictions:
     def test_nothing_is_kept_of_a_run_without_processes(self) -> None:
         with pytest.raises(SpecError, match=r"--keep .* --in-process"):
