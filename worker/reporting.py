@@ -118,6 +118,6 @@ class RoundReporter:
 
     async def _send(self, client: PartyClient, points: list[MetricPoint]) -> None:
         try:
-            await client.post_metrics(self._lease.job, points)
+            await client.post_metrics(self._lease.job, points, replica=self._lease.replica)
         except TrunklineError as error:  # a number that is lost ends no training
             _log.warning("metrics_refused", reason=error.message)

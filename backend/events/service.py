@@ -26,6 +26,7 @@ class EventKind(StrEnum):
     EPOCH_RAISED = "epoch_raised"
     ROUND_COMMITTED = "round_committed"
     ROUND_AVERAGED = "round_averaged"
+    REPLICA_STUCK = "replica_stuck"
     GENERATION_OPENED = "generation_opened"
     GENERATION_ENDED = "generation_ended"
     MODEL_STATE = "model_state"

@@ -146,10 +146,13 @@ def commit(
     body: CommitBody,
     *,
     now: datetime,
-) -> None:
+) -> bool:
     """Commit a round: once, by the epoch that holds the lease. Saying the same again changes nothing.
 
     Rounds after this one were trained before their trunk went back: they count no more.
+
+    Returns:
+        Whether it is the average of all replicas.
 
     Raises:
         LeaseLostError: Another epoch holds the lease.
@@ -159,12 +162,12 @@ def commit(
         QuotaError: The project's share is used up.
     """
     job, lease = _held(session, holder, epoch=body.epoch)
-    number = body.checkpoint.round
+    number, is_meeting = body.checkpoint.round, layout_of(job.spec_bytes).meeting == holder.replica
     _refuse_round_beyond(job, number)
     row = session.get(Round, (job.id, holder.replica, number))
     if row is not None and row.state is RoundState.COMMITTED and row.epoch == body.epoch:
         _refuse_another_checkpoint(session, row, body)
-        return
+        return is_meeting
     abandon_after(session, job, number, now=now, replica=holder.replica)
     artifact = attach(
         session,
@@ -189,10 +192,10 @@ def commit(
     if job.max_resume_round is not None and common_round(session, job) > job.max_resume_round:
         job.max_resume_round = None  # every party has this round: whatever came before the retry is gone
     drop_old_checkpoints(session, job.id, holder.replica, keep=settings.checkpoints_kept, now=now)
-    is_meeting = layout_of(job.spec_bytes).meeting == holder.replica
     kind = EventKind.ROUND_AVERAGED if is_meeting else EventKind.ROUND_COMMITTED
     told = {"round": number, "epoch": body.epoch, "seconds": body.seconds, **_who(session, job, holder)}
     emit(session, job.project_id, kind, body=told, now=now, job_id=job.id)
+    return is_meeting
 
 
 def release(
@@ -236,18 +239,33 @@ def release(
         case "paused":
             move(session, job, JobState.PAUSED, why, now=now)
         case "stuck":
-            state = JobState.FAILED if was_stuck_before(session, job) else JobState.QUEUED
-            move(session, job, state, replace(why, code=STUCK), now=now)
+            _release_stuck(session, job, lease, replace(why, code=STUCK), holder, now=now)
         case "cancelled" | "drained" | "round_done":
             # What people wanted decides; the reconciler makes it true.
             move(session, job, JobState.QUEUED, why, now=now)
 
 
+def _release_stuck(
+    session: Session, job: Job, lease: Lease, why: Why, holder: Holder, *, now: datetime
+) -> None:
+    """Try once more what got stuck: the job, or of several replicas the one; the others are not disturbed."""
+    if was_stuck_before(session, job, holder.replica):
+        move(session, job, JobState.FAILED, why, now=now)
+    elif layout_of(job.spec_bytes).is_replicated:
+        told = {"replica": holder.replica, "worker": holder.worker, "epoch": lease.epoch}
+        emit(session, job.project_id, EventKind.REPLICA_STUCK, body=told, now=now, job_id=job.id)
+        release_replica(session, job, lease, why, now=now)
+    else:
+        move(session, job, JobState.QUEUED, why, now=now)
+
+
 def _who(session: Session, job: Job, holder: Holder) -> dict[str, object]:
     """Return which silos a round was trained with, and which replica's it was."""
     layout, here = layout_of(job.spec_bytes), present_silos(session, job.id)
-    if not layout.is_replicated or holder.replica == layout.meeting:
+    if not layout.is_replicated:
         return {"silos": here}
+    if holder.replica == layout.meeting:
+        return {"silos": here, "replica": holder.replica}
     share = JobSpec.parse(job.spec_bytes).shares[holder.replica]
     return {"silos": [name for name in here if name in share], "replica": holder.replica}
 

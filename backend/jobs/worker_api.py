@@ -80,7 +80,7 @@ def commit_round(  # noqa: PLR0917 - FastAPI calls it by name
 ) -> None:
     """Commit a round whose checkpoint is in the store."""
     with server.database.write() as session:
-        hosting.commit(
+        is_average = hosting.commit(
             session,
             server.settings,
             server.store,
@@ -88,7 +88,8 @@ def commit_round(  # noqa: PLR0917 - FastAPI calls it by name
             body,
             now=server.now(),
         )
-    watch.round_committed(body.seconds)
+    if not is_average:  # which is of rounds that were counted
+        watch.round_committed(body.seconds)
 
 
 @router.post(

@@ -14,6 +14,7 @@ from backend.errors import SIGNED_IN, documented
 from backend.jobs.errors import UnknownJobError
 from backend.jobs.repository import find_job
 from backend.metrics import service
+from backend.metrics.reporters import reporter_of
 from backend.parties.errors import SessionEndedError
 from backend.schemas import MAX_NUMBER, Answer, Page
 from backend.server import ServerDep
@@ -46,10 +47,10 @@ def send_metrics(server: ServerDep, watch: WatchDep, caller: Party, body: Metric
     with server.database.write(quietly=True) as session:
         if not takes_part(session, caller, job_id):
             raise UnknownJobError(f"{caller.name!r} has no part in a job {body.job}")
-        party = f"{caller.kind.value}:{caller.name}"
+        reporter = reporter_of(session, job_id, caller, replica=body.replica)
         now = server.now()
-        new = service.keep(session, job_id, party, body.metrics, now=now)
-        wires = steps.split(session, job_id, caller, body.metrics, now=now)
+        new = service.keep(session, job_id, reporter.party, body.metrics, now=now)
+        wires = steps.split(session, job_id, reporter, body.metrics, now=now)
     steps.count(watch, caller, new)
     for seconds in wires:
         watch.step_parts.labels("wire").observe(seconds)

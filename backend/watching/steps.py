@@ -14,8 +14,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.auth.callers import PartyCaller
-from backend.db.models import JobSilo, Lease, Metric, PartyKind, Silo, Worker
+from backend.db.models import Metric, PartyKind
 from backend.metrics import service
+from backend.metrics.reporters import Reporter
 from backend.watching.watch import Watch
 from splitlearn.control_plane.schemas import MetricPoint
 
@@ -51,7 +52,7 @@ def count(watch: Watch, caller: PartyCaller, points: Sequence[MetricPoint]) -> N
 def split(
     session: Session,
     job_id: uuid.UUID,
-    caller: PartyCaller,
+    reporter: Reporter,
     points: Sequence[MetricPoint],
     *,
     now: datetime,
@@ -61,23 +62,23 @@ def split(
     Args:
         session: The transaction in which the points were kept.
         job_id: The job.
-        caller: Who sent them.
+        reporter: Who sent them.
         points: What was sent.
         now: The server's time.
     """
     steps = {(point.round, point.step) for point in points if point.name == COMPUTED and point.step >= 0}
-    if not steps:
+    if not steps or not reporter.others:
         return []
-    silos = [caller.name] if caller.kind is PartyKind.SILO else _silos(session, job_id)
-    worker = caller.name if caller.kind is PartyKind.WORKER else _worker(session, job_id)
-    known = _known(session, job_id, [f"silo:{name}" for name in silos], f"worker:{worker}", steps)
+    is_silo = reporter.kind is PartyKind.SILO
+    silos = [reporter.party] if is_silo else list(reporter.others)
+    worker = reporter.others[0] if is_silo else reporter.party
+    known = _known(session, job_id, silos, worker, steps)
     new: list[float] = []
-    for name in silos:
-        party = f"silo:{name}"
+    for party in silos:
         found = [
             MetricPoint(name=WIRE, round=step[0], step=step[1], value=seconds)
             for step in sorted(steps)
-            if (seconds := _wire(known[step], party, f"worker:{worker}")) is not None
+            if (seconds := _wire(known[step], party, worker)) is not None
         ]
         if found:
             new += [point.value for point in service.keep(session, job_id, party, found, now=now)]
@@ -107,13 +108,3 @@ def _known(
     for party, name, number, step, value in session.execute(query).all():
         known[number, step][party, name] = value
     return known
-
-
-def _silos(session: Session, job_id: uuid.UUID) -> list[str]:
-    query = select(Silo.name).join(JobSilo, JobSilo.silo_id == Silo.id).where(JobSilo.job_id == job_id)
-    return list(session.scalars(query.order_by(JobSilo.position)).all())
-
-
-def _worker(session: Session, job_id: uuid.UUID) -> str | None:
-    query = select(Worker.name).join(Lease, Lease.worker_id == Worker.id).where(Lease.job_id == job_id)
-    return session.scalars(query.order_by(Lease.replica).limit(1)).first()

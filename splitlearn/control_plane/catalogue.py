@@ -74,7 +74,11 @@ SAID: Mapping[type[BaseModel], Mapping[str, tuple[str, str]]] = {
         "epoch": ("of the lease", "nothing more"),
         "silo": ("the silo's name", "when it connects"),
     },
-    MetricsBody: {"job": ("the job", "nothing more"), "metrics": ("numbers, each as below", "progress")},
+    MetricsBody: {
+        "job": ("the job", "nothing more"),
+        "replica": ("a worker's word; a silo tells none", "nothing more"),
+        "metrics": ("numbers, each as below", "progress"),
+    },
     MetricPoint: {
         "name": ("one of the list below", "nothing more"),
         "round": ("the round", "progress"),

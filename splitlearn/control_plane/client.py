@@ -204,11 +204,17 @@ class PartyClient:
         return await self._ask("POST", "/tickets", TicketAnswer, body, patience_seconds=patience_seconds)
 
     async def post_metrics(
-        self, job: str, points: Sequence[MetricPoint], *, patience_seconds: float | None = None
+        self,
+        job: str,
+        points: Sequence[MetricPoint],
+        *,
+        replica: int | None = None,
+        patience_seconds: float | None = None,
     ) -> None:
         """Report numbers, in as many requests as their count needs; sending one again replaces it."""
         for start in range(0, len(points), MAX_METRICS):
-            body = MetricsBody(job=job, metrics=tuple(points[start : start + MAX_METRICS]))
+            some = tuple(points[start : start + MAX_METRICS])
+            body = MetricsBody(job=job, replica=replica, metrics=some)
             await self._tell("POST", "/metrics", body, patience_seconds=patience_seconds)
 
     async def post_logs(

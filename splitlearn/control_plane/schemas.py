@@ -399,9 +399,14 @@ class MetricPoint(Body):
 
 
 class MetricsBody(Body):
-    """``POST /metrics``: sending a point again replaces it."""
+    """``POST /metrics``: sending a point again replaces it.
+
+    Attributes:
+        replica: Of a worker's numbers: which of the job's trunks they are of. A silo tells none.
+    """
 
     job: JobId
+    replica: Replica | None = None
     metrics: tuple[MetricPoint, ...] = Field(min_length=1, max_length=MAX_METRICS)
 
 

@@ -348,6 +348,29 @@ class TestTwoWorkers:
         told = trunks.lease(1, epoch=3)
         assert (told["checkpoint"], told["average"]) == (None, None)
 
+    def test_one_that_is_stuck_is_tried_again_and_the_other_goes_on(self, federation: Federation) -> None:
+        second = federation.another_worker("gpu-2")
+        trunks = Trunks(federation, federation.placed(**TWO))
+        trunks.lease(0, worker=second)
+        trunks.lease(1, epoch=2)
+        trunks.release(1, "stuck", epoch=2)
+        federation.look()
+        assert trunks.of_silo("north") == (0, 1)
+        assert trunks.of_silo("south") == (1, 3)
+        trunks.commit(0, 1, worker=second)  # the other's round says nothing of this one
+        trunks.release(1, "stuck", epoch=3)
+        assert federation.state(trunks.job_id) == ("failed", "worker_stuck")
+
+    def test_one_that_was_stuck_before_its_last_round_is_tried_again(self, federation: Federation) -> None:
+        second = federation.another_worker("gpu-2")
+        trunks = Trunks(federation, federation.placed(**TWO))
+        trunks.lease(0, worker=second)
+        trunks.release(1, "stuck", epoch=2)
+        federation.look()
+        trunks.commit(1, 1, epoch=3)
+        trunks.release(1, "stuck", epoch=3)
+        assert federation.state(trunks.job_id)[0] != "failed"
+
     def test_a_silo_that_begins_again_raises_its_own_replicas_epoch(self, federation: Federation) -> None:
         federation.another_worker("gpu-2")
         trunks = Trunks(federation, federation.placed(**TWO))

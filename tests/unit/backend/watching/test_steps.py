@@ -52,6 +52,25 @@ class TestSplit:
         assert wire(federation, job_id) == {}
 
 
+class TestReplicas:
+    """Steps of the same number at several trunks, which one worker may have hosted."""
+
+    def test_keep_their_numbers_apart_and_each_silo_is_split_from_its_own(
+        self, federation: Federation
+    ) -> None:
+        job_id = federation.placed(schedule="hierarchical", replicas=2)
+        for replica, seconds in enumerate((0.5, 0.125)):
+            body = {"job": job_id, "replica": replica, "metrics": [point("compute_seconds", seconds)]}
+            federation.parties["worker"].ok("POST", "/metrics", body)
+        rows = federation.world.admin.ok("GET", f"/jobs/{job_id}/metrics?name=compute_seconds")["items"]
+        assert {row["party"]: row["value"] for row in rows} == {
+            "worker:worker/r0": 0.5,
+            "worker:worker/r1": 0.125,
+        }
+        send(federation, "north", job_id, point("seconds", 1.0), point("compute_seconds", 0.25))
+        assert wire(federation, job_id) == {("silo:north", 0): 0.25}
+
+
 class TestCounts:
     def test_steps_tokens_and_parts_are_told_to_prometheus(self, federation: Federation) -> None:
         job_id = federation.running()
