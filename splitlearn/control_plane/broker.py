@@ -26,7 +26,7 @@ _SCHEMES = ("filesystem", "redis", "rediss")
 _POLLING_SECONDS = 0.1
 _MESSAGES, _CONTROL = "messages", "control"
 _REDIS_VISIBILITY_SECONDS = 60.0
-"""Redis hands out again what was not acknowledged for so long; a task is acknowledged when it begins."""
+"""Redis hands out again what was not acknowledged for so long: a longer task comes again, and is outdated."""
 
 
 def queue_of(worker: str) -> str:
@@ -67,7 +67,9 @@ def broker_settings(url: str | None, folder: Path) -> dict[str, object]:
         "task_acks_late": False,
         "task_store_errors_even_if_ignored": False,
         "task_default_delivery_mode": "persistent",
-        "worker_prefetch_multiplier": 1,
+        # No limit: a task that could not be acknowledged, because the broker was away when it was over, would
+        # count for ever, and the worker would never ask for another. Its own queue holds one or two at most.
+        "worker_prefetch_multiplier": 0,
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
         "enable_utc": True,

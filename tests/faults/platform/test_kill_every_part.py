@@ -84,3 +84,17 @@ class TestEveryPart:
         kill_and_start(stage, "broker")
         stage.thaw("worker-1")
         assert stage.finish(job) == undisturbed
+
+    def test_killed_until_the_job_is_over_keeps_no_worker_from_the_next(
+        self, stage: Stage, inputs: StageInputs, undisturbed: Finished
+    ) -> None:
+        """Celery acknowledges a task when it is over; where it cannot, the task must not count for ever."""
+        job = stage.submit(inputs.job())
+        stage.wait_for_steps(STEPS_BETWEEN)
+        stage.kill("broker")
+        assert stage.finish(job) == undisturbed
+        stage.wait(
+            lambda: "Cannot connect to redis" in stage.log_of("worker-1"), what="the worker's question"
+        )
+        stage.start("broker")
+        assert stage.finish(stage.submit(inputs.job())) == undisturbed
