@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job
+from backend.db.models import Generation, GenerationState, Job
 from backend.federation.service import federation_of
 from backend.federation.signer import spec_signer
 from backend.jobs.errors import NoSpecSignerError
@@ -31,13 +31,15 @@ def sign_again(session: Session, job: Job, *, now: datetime) -> None:
 
 
 def sign_jobs_anew(session: Session, *, now: datetime) -> int:
-    """Sign the jobs that have not ended by the current key; return how many.
+    """Sign the jobs that have not ended, or whose results are in use, by the current key; return how many.
 
     The bytes that are signed stay: parties that train under them notice nothing.
     """
     signer = spec_signer(federation_of(session), now=now)
     assert signer is not None, "called once the new key is certified"
-    jobs = session.scalars(select(Job).where(Job.state.not_in(ENDED)).with_for_update()).all()
+    in_use = select(Generation.job_id).where(Generation.state != GenerationState.ENDED)
+    which = Job.state.not_in(ENDED) | Job.id.in_(in_use)
+    jobs = session.scalars(select(Job).where(which).with_for_update()).all()
     for job in jobs:
         job.spec_signature = sign_spec(job.spec_bytes, signer=signer).to_bytes()
     return len(jobs)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from splitlearn.control_plane.admission import EnrolBody, LoginBody
+from splitlearn.control_plane.generation_schemas import OpenGenerationBody
 from splitlearn.control_plane.schemas import (
     ApprovalBody,
     AttachBody,
@@ -73,6 +74,12 @@ SAID: Mapping[type[BaseModel], Mapping[str, tuple[str, str]]] = {
         "replica": ("which trunk", "nothing more"),
         "epoch": ("of the lease", "nothing more"),
         "silo": ("the silo's name", "when it connects"),
+    },
+    OpenGenerationBody: {
+        "attempt": (
+            "random; opens a session to generate with a job's result, which is then asked after every second",
+            "when the silo generates, and for how long",
+        ),
     },
     MetricsBody: {
         "job": ("the job", "nothing more"),

@@ -93,6 +93,13 @@ class TestOpening:
         generating.federation.world.admin.ok("POST", "/federation/spec-signer/rotation")
         assert generating.open(attempt="ab" * 16)["signature"] != before
 
+    @ON_SQLITE_ALONE
+    def test_is_signed_anew_where_the_key_is_rotated_meanwhile(self, generating: Generating) -> None:
+        session = generating.hosted()
+        before = generating.open()["signature"]
+        generating.federation.world.admin.ok("POST", "/federation/spec-signer/rotation")
+        assert generating.take(session)["signature"] != before
+
     def test_and_end_stand_in_events_and_audit(self, generating: Generating) -> None:
         session = generating.taken()
         generating.release(session, "finished", num_tokens=41)
