@@ -95,6 +95,7 @@ def _summary_json(summary: ModeSummary) -> dict[str, Any]:
         "seeds": list(summary.seeds),
         "eval_loss": asdict(summary.eval_loss),
         "metric": asdict(summary.metric),
+        "scores": {name: asdict(found) for name, found in summary.scores.items()},
         "relative_difference_to_centralised": _optional(summary.difference),
         "metric_difference_to_centralised": _optional(summary.metric_difference),
         "seeds_better_than_mean_silo_alone": summary.better_than_alone,

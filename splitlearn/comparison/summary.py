@@ -32,6 +32,7 @@ class ModeSummary:
         memory_bytes: Largest resident memory.
         silo_losses: Loss on each silo's own held-out rows.
         silo_metrics: The metric on each silo's own held-out rows.
+        scores: The task's other scores, by name, of which every run has one.
         curve: (share of the run, mean training loss over the seeds).
     """
 
@@ -48,6 +49,7 @@ class ModeSummary:
     memory_bytes: Interval
     silo_losses: Mapping[str, Interval]
     silo_metrics: Mapping[str, Interval]
+    scores: Mapping[str, Interval]
     curve: tuple[tuple[float, float], ...]
 
 
@@ -108,6 +110,11 @@ def _of_mode(
         memory_bytes=over(lambda run: run.memory_bytes),
         silo_losses={name: _interval(run.silo(name).eval_loss for run in listed) for name in silos},
         silo_metrics={name: _interval(_silo_metric(run, name) for run in listed) for name in silos},
+        scores={
+            name: _interval(run.scores[name] for run in listed)
+            for name in listed[0].scores
+            if all(name in run.scores for run in listed)
+        },
         curve=_mean_curve(listed),
     )
 

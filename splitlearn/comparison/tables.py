@@ -10,6 +10,7 @@ from splitlearn.comparison.summary import ModeSummary
 
 NOTHING = "–"  # noqa: RUF001 - an en dash where there is no number
 _KIBI = 1024
+_TEXT_SCORES = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L", "bleu_4": "BLEU-4"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,14 @@ class Table:
 
 def tables_of(report: Report) -> tuple[Table, ...]:
     """Return the tables that have rows."""
-    tables = (_results(report), _silos(report), _costs(report), _rows(report), _budgets(report))
+    tables = (
+        _results(report),
+        _texts(report),
+        _silos(report),
+        _costs(report),
+        _rows(report),
+        _budgets(report),
+    )
     return tuple(table for table in tables if table.rows)
 
 
@@ -70,6 +78,25 @@ def _results(report: Report) -> Table:
         + ("; accuracy is the share of rows answered rightly. " if has_metric else ". ")
         + "In brackets 95 % bootstrap intervals of the mean over seeds. Differences to centralised are means "
         "over pairs of runs with the same seed; of the loss relative, so that +1 % is worse.",
+    )
+
+
+def _texts(report: Report) -> Table:
+    """Show how near generated summaries are to those that were wanted."""
+    names = dict.fromkeys(
+        name for summary in report.summaries for name in summary.scores if name in _TEXT_SCORES
+    )
+    rows = tuple(
+        (summary.mode.name, *(share_interval(summary.scores.get(name)) for name in names))
+        for summary in report.summaries
+    )
+    return Table(
+        "texts",
+        "Generated summaries",
+        ("mode", *(_TEXT_SCORES[name] for name in names)),
+        rows if names else (),
+        "Greedy, for each evaluated row; F1 of shared words, pairs of words and the longest common sequence, "
+        "and BLEU-4 of each silo's texts together. Means over the silos, weighted by rows; higher is better.",
     )
 
 

@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ from splitlearn.simulation.centralised_files import (
     read_document,
     write_document,
 )
+from splitlearn.simulation.unsplit_texts import summary_scores
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import (
     BatchPlan,
@@ -156,7 +157,7 @@ def train_centralised(
             for silo in data
         ]
         steps = tuple(run.steps(plans, on_step, heldout=[silo.heldout for silo in data]))
-        evaluations = tuple((silo.name, run.evaluate(silo.heldout)) for silo in evaluated or data)
+        evaluations = tuple((silo.name, run.conclude(silo.heldout, folder)) for silo in evaluated or data)
     return CentralisedResult(steps, evaluations, run.state())
 
 
@@ -263,6 +264,14 @@ class _Run:
             ]
         self._model.train()
         return plan.result(scores)
+
+    def conclude(self, heldout: Sequence[Example], folder: ModelFolder) -> EvaluationResult:
+        """Evaluate, and score generated texts where the job asks for that."""
+        found = self.evaluate(heldout)
+        self._model.eval()
+        scores = summary_scores(self._spec, folder, self._model, heldout)
+        self._model.train()
+        return replace(found, scores=(*found.scores, *scores))
 
     def state(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self._named}

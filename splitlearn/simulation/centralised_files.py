@@ -62,7 +62,7 @@ class SiloAnswer(_Document):
         eval_loss: Mean loss per label token in nats.
         num_tokens: Label tokens.
         accuracy: Share of rows whose right answer scored best; None outside ``choice``.
-        scores: What else there is to say of a choice.
+        scores: What else there is to say of a choice, or of generated summaries.
     """
 
     name: str

@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from splitlearn.generation import SummaryPlan
 from splitlearn.parties import Evaluated
+from splitlearn.simulation.centralised import train_centralised
 from splitlearn.simulation.generating import generate
 from splitlearn.tasks import load_tokenizer
-from tests.integration.conftest import VOCAB, Heard, Job, job
+from tests.integration.conftest import LORA, VOCAB, Heard, Job, job
 from tests.integration.recording import data_of
 
 METRICS = ("rouge-1", "rouge-2", "rouge-l", "bleu-4")
@@ -78,6 +79,33 @@ def test_scores_are_those_of_what_the_model_answers(
         )
         last = [report for report in reports if report.silo == data.name][-1]
         assert last.scores == plan.scores(found.tokens)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"adapter": LORA}, {"precision": "bf16"}], ids=["full", "lora", "bf16"]
+)
+def test_scores_of_one_silo_are_those_of_the_model_that_was_never_cut(
+    fields: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = [data_of("a", text="one")]
+    scored: list[list[tuple[int, ...]]] = []
+    score = SummaryPlan.scores
+    # So few tokens of a random model mostly score nothing: what it wrote is what tells.
+    monkeypatch.setattr(
+        SummaryPlan, "scores", lambda plan, answers: scored.append(list(answers)) or score(plan, answers)
+    )
+    spec = job("a", task=TASK, rounds=2, steps_per_round=3, evaluation={"batch_size": 2}, **fields)
+    heard = Heard(Evaluated)
+    Job(spec, folder, data, tmp_path / "job").run(on_progress=heard)
+    reference = train_centralised(spec, folder, data)
+    (last,) = heard.reports
+    ((_, found),) = reference.evaluations
+    ours, theirs = scored
+    assert ours == theirs
+    assert all(ours)
+    assert last.scores == found.scores
+    assert [score.name for score in found.scores] == [metric.replace("-", "_") for metric in METRICS]
+    assert last.loss == found.loss.mean
 
 
 def test_a_job_without_metrics_generates_nothing(folder: Path, tmp_path: Path) -> None:

@@ -38,6 +38,23 @@ def request_of(comparison: Comparison, mode: str, folder: Path) -> RunRequest:
     )
 
 
+class TestSummaries:
+    def test_every_mode_tells_the_same_scores(self, spec_path: Path, tmp_path: Path) -> None:
+        for silo in ("red", "green", "blue", "grey"):
+            rows = [{"document": f"the {silo} house {n}", "summary": f"the {silo}"} for n in range(12)]
+            (tmp_path / f"{silo}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        text = spec_path.read_text().replace(".txt", ".jsonl").replace("max_tokens: 12", "max_tokens: 24")
+        task = "task: {kind: summarise, metrics: [rouge-1, rouge-2, rouge-l, bleu-4]}\n"
+        path = spec_path.with_name("summaries.yaml")
+        path.write_text(text + task)
+        comparison = read_comparison(path)
+        for mode in ("centralised", "serial", "alone:green"):
+            found = run_one(request_of(comparison, mode, tmp_path))
+            assert set(found.scores) == {"rouge_1", "rouge_2", "rouge_l", "bleu_4"}, mode
+            assert all(0 <= value <= 1 for value in found.scores.values())
+            assert [set(silo.scores) for silo in found.silos] == [set(found.scores)] * 4
+
+
 class TestRunOne:
     def test_gives_all_modes_the_same_budget_and_evaluation(
         self, comparison: Comparison, tmp_path: Path

@@ -9,7 +9,7 @@ from splitlearn.comparison.page import to_page
 from splitlearn.comparison.plan import Run
 from splitlearn.comparison.plots import figures_of
 from splitlearn.comparison.runner import Failure
-from splitlearn.comparison.tables import size, tables_of
+from splitlearn.comparison.tables import NOTHING, size, tables_of
 from tests.unit.comparison.builders import job, modes, report, run_result
 
 CHOICES = report(
@@ -20,6 +20,13 @@ CHOICES = report(
     ]
 )
 TEXTS = report([run_result("centralised", 1, 1.0), run_result("serial", 1, 0.5)])
+SUMMARIES = report(
+    [
+        run_result("centralised", 1, 1.0, scores={"rouge_1": 0.3, "bleu_4": 0.1}),
+        run_result("centralised", 2, 1.0, scores={"rouge_1": 0.5, "bleu_4": 0.1}),
+        run_result("serial", 1, 0.5, scores={"rouge_1": 0.2}),
+    ]
+)
 FAILURE = Failure(
     Run(modes("serial")[0], 1, job(), job(), "f"), code="process", message="<killed> & gone", exit_code=13
 )
@@ -45,6 +52,15 @@ class TestTables:
 
     def test_of_a_task_without_another_metric_show_the_loss_alone(self) -> None:
         assert tables_of(TEXTS)[0].heads == ("mode", "evaluation loss", "to centralised", "seeds")
+
+    def test_of_summaries_show_their_scores(self) -> None:
+        (texts,) = (table for table in tables_of(SUMMARIES) if table.key == "texts")
+        assert texts.heads == ("mode", "ROUGE-1", "BLEU-4")
+        assert texts.rows == (
+            ("centralised", "40.0 % [30.8, 49.2]", "10.0 % [10.0, 10.0]"),
+            ("serial", "20.0 %", NOTHING),
+        )
+        assert not [table for table in tables_of(CHOICES) if table.key == "texts"]
 
     def test_have_a_cell_for_every_head(self) -> None:
         for table in (*tables_of(CHOICES), *tables_of(TEXTS)):
