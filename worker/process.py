@@ -16,16 +16,19 @@ from celery.worker import state as celery_state
 
 from splitlearn.control_plane.enrolment import enrol
 from splitlearn.control_plane.expiry import ending_sentence
+from splitlearn.control_plane.generation_schemas import GenerationDispatch
 from splitlearn.control_plane.requests import Absent, Back
 from splitlearn.control_plane.schemas import DispatchBody
 from splitlearn.control_plane.session import Session
 from splitlearn.control_plane.state_folder import Membership, StateFolder
 from splitlearn.errors import TrunklineError
+from splitlearn.generation import CacheLimits
 from splitlearn.identity import CertificateKind
 from splitlearn.training.speed import measure_speed
 from splitlearn.watching import Status, WatchListener
 from worker.celery_app import make_app
 from worker.devices import choose_devices, describe_capabilities
+from worker.generation_host import GenerationHost
 from worker.home import Home
 from worker.orders import Order
 from worker.settings import Settings
@@ -85,7 +88,8 @@ def _serve(
         _say_expiry(state)
         station = Station(home, state, devices, TrunkCache(devices), watch)
         host = TrunkHost(station, on_stuck=ending.end_with)
-        ending.attach(host)
+        generations = GenerationHost(station, limits=_cache_limits(settings), on_stuck=ending.end_with)
+        ending.attach(host, generations)
         report = _Report(station, measure=settings.measure)
         report.send()
 
@@ -93,7 +97,17 @@ def _serve(
             host.host(dispatch)
             report.send_again()
 
-        app = make_app(broker_url=url, broker_dir=settings.broker_dir, worker=membership.name, host=serve)
+        def generate(dispatch: GenerationDispatch) -> None:
+            generations.host(dispatch)
+            report.send_again()
+
+        app = make_app(
+            broker_url=url,
+            broker_dir=settings.broker_dir,
+            worker=membership.name,
+            host=serve,
+            generate=generate,
+        )
         app.set_current()  # Celery looks a task up in the current application, not in the one that got it
         _log.info("worker_ready", device=",".join(map(str, devices)), control_plane=membership.url)
         _take_tasks(app, membership.name, ending)
@@ -112,6 +126,12 @@ def _listening(settings: Settings, watch: WorkerWatch) -> Iterator[None]:
     with WatchListener(status, host=settings.watch_host, port=settings.watch_port, token=token) as listener:
         _log.info("watch_listening", host=settings.watch_host, port=listener.port)
         yield
+
+
+def _cache_limits(settings: Settings) -> CacheLimits:
+    return CacheLimits(
+        max_bytes=settings.cache_bytes, max_rows=settings.cache_rows, max_length=settings.cache_tokens
+    )
 
 
 class _Report:
@@ -200,7 +220,7 @@ class _Ending:
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
         self._asked = threading.Event()
-        self._host: TrunkHost | None = None
+        self._hosts: tuple[TrunkHost | GenerationHost, ...] = ()
         self._refusal: TrunklineError | None = None
         self._timer: threading.Timer | None = None
 
@@ -209,9 +229,9 @@ class _Ending:
         """Whether the worker is to end."""
         return self._asked.is_set()
 
-    def attach(self, host: TrunkHost) -> None:
+    def attach(self, *hosts: TrunkHost | GenerationHost) -> None:
         """Name whom to give orders to."""
-        self._host = host
+        self._hosts = hosts
 
     def wait(self, seconds: float) -> None:
         """Wait so long, or until the end."""
@@ -242,9 +262,9 @@ class _Ending:
             raise self._refusal
 
     def _receive(self, _signum: int, _frame: FrameType | None) -> None:
-        if self.is_asked or self._host is None:
+        if self.is_asked or not self._hosts:
             self._stop(Order.DRAIN_NOW)
-            if self._host is None:
+            if not self._hosts:
                 raise KeyboardInterrupt
             return
         self._stop(Order.DRAIN_AFTER_ROUND)
@@ -255,5 +275,5 @@ class _Ending:
     def _stop(self, order: Order) -> None:
         self._asked.set()
         celery_state.should_stop = 0
-        if self._host is not None:
-            self._host.give(order)
+        for host in self._hosts:
+            host.give(order)

@@ -24,6 +24,9 @@ class Settings(BaseSettings):
             free port, which the log names.
         watch_host: On this address.
         metrics_token: What Prometheus shows to read ``/metrics``; None: only this machine may.
+        cache_bytes: Keys and values that are kept at most for a silo that generates.
+        cache_rows: Prompts that it may have answered at once.
+        cache_tokens: Of one prompt and its answer.
         measure: Whether the trunk's speed is measured at the start.
     """
 
@@ -45,4 +48,7 @@ class Settings(BaseSettings):
     watch_port: int | None = Field(default=None, ge=0, le=65535)
     watch_host: str = "127.0.0.1"
     metrics_token: SecretStr | None = None
+    cache_bytes: int = Field(default=1 << 30, ge=1)
+    cache_rows: int = Field(default=64, ge=1)
+    cache_tokens: int = Field(default=8192, ge=1)
     measure: bool = True

@@ -3,10 +3,10 @@
 import base64
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
 
-from splitlearn.control_plane.schemas import LeaseAnswer
 from splitlearn.errors import IdentityError
 from splitlearn.identity import SpecSignature, TrustStore, verify_spec
 from splitlearn.spec import JobSpec
@@ -14,8 +14,20 @@ from splitlearn.spec import JobSpec
 _log = structlog.get_logger("worker.trunk")
 
 
+class Told(Protocol):
+    """A lease as the control plane tells it, as far as it is verified here."""
+
+    @property
+    def spec(self) -> str:
+        """Canonical bytes of the specification, in base 64."""
+
+    @property
+    def signature(self) -> str:
+        """The spec-signer's word, in base 64."""
+
+
 async def vouched_spec(
-    lease: LeaseAnswer, *, trust: Callable[[], TrustStore], ask_again: Callable[[], Awaitable[LeaseAnswer]]
+    lease: Told, *, trust: Callable[[], TrustStore], ask_again: Callable[[], Awaitable[Told]]
 ) -> JobSpec:
     """Return the job's specification, if a spec-signer of the federation vouches for its very bytes.
 
@@ -39,7 +51,7 @@ async def vouched_spec(
     return _verified(await ask_again(), trust())
 
 
-def _verified(lease: LeaseAnswer, trust: TrustStore) -> JobSpec:
+def _verified(lease: Told, trust: TrustStore) -> JobSpec:
     raw = base64.b64decode(lease.spec)
     signature = SpecSignature.from_bytes(base64.b64decode(lease.signature))
     verify_spec(raw, signature, trust=trust, now=datetime.now(tz=UTC))
