@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from dataclasses import dataclass
 from datetime import datetime
 
 from client_agent.data import DatasetRegistry
@@ -11,7 +12,21 @@ from splitlearn.identity import MalformedSpecSignatureError, SpecSignature, Trus
 from splitlearn.spec import MAX_SPEC_BYTES, JobSpec
 
 
-def verified_spec(job: SiloJob, *, trust: TrustStore, now: datetime) -> JobSpec:
+@dataclass(frozen=True, slots=True)
+class SignedJob:
+    """A job as far as it is verified here, where it is not told as a ``SiloJob``.
+
+    Attributes:
+        id: The job's.
+        spec, signature: Canonical bytes and the spec-signer's word, in base 64.
+    """
+
+    id: str
+    spec: str
+    signature: str
+
+
+def verified_spec(job: SiloJob | SignedJob, *, trust: TrustStore, now: datetime) -> JobSpec:
     """Return a job's specification if some spec-signer of the federation vouches for its very bytes.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from client_agent.cli import data, identity, jobs, running
+from client_agent.cli import data, generating, identity, jobs, running
 from client_agent.cli.output import PROGRAM, errors_as_exit_codes
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("run", epilog=running.EPILOG)(running.run)
 app.command("status", epilog="Example: trunkline-agent status --json")(identity.status)
 app.command("logs", epilog="Example: trunkline-agent logs 0f3c -f")(jobs.logs)
 app.command("export", epilog="Example: trunkline-agent export 0f3c ~/models/reviews")(jobs.export)
+app.command("generate", epilog=generating.EPILOG)(generating.generate)
 app.command("forget", epilog="Example: trunkline-agent forget 0f3c")(jobs.forget)
 
 

@@ -64,6 +64,16 @@ def chat_texts(messages: Sequence[Message], answer: str, *, tokenizer: TextToken
     return prompt, whole[len(prompt) :]
 
 
+def chat_prompt(messages: Sequence[Message], *, tokenizer: TextTokenizer) -> str:
+    """Return what the model reads before it answers a conversation; see :func:`chat_texts`.
+
+    Raises:
+        ModelError: There is no template, or it fails.
+    """
+    refuse_without_chat(tokenizer)
+    return _rendered(messages, tokenizer, asks=True)
+
+
 def _rendered(messages: Sequence[Message], tokenizer: TextTokenizer, *, asks: bool) -> str:
     try:
         text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks)
