@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from client_agent.control import FetchedModel, JobControl
 from client_agent.data import Dataset, DatasetRegistry
@@ -156,9 +157,19 @@ class JobRun:
         model = await self._control.fetch_model(self._spec)
         _log.info("the silo's layers of %s are here", self._spec.model)
         prepared = await asyncio.to_thread(
-            prepare, self._spec, silo=self._silo, dataset=dataset, model_path=model.path
+            prepare,
+            self._spec,
+            silo=self._silo,
+            dataset=dataset,
+            model_path=model.path,
+            start=self._start(),
         )
         return model, prepared
+
+    def _start(self) -> Path | None:
+        """Return this silo's own result of the job that this one begins at."""
+        earlier = self._spec.start_from
+        return self._folder.result_of(earlier) if earlier is not None and self._view.job.has_start else None
 
     def _dataset(self) -> Dataset:
         return self._registry.get(self._spec.silos[self._spec.silo_index(self._silo)].dataset)

@@ -68,6 +68,10 @@ class JobFolder:
         """The silo's whole result."""
         return self.path / "result"
 
+    def result_of(self, job_id: str) -> Path:
+        """Return where this silo's whole result of another job lies, or lay."""
+        return JobFolder(self.path.with_name(job_id)).result
+
     @property
     def traffic(self) -> Path:
         """Bytes that crossed up to the last rounds."""

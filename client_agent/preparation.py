@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client_agent.data import Dataset
-from splitlearn.errors import DataError
+from splitlearn.errors import DataError, StorageError
+from splitlearn.partition import StartingPoint
 from splitlearn.planning import Cut, ModelFolder
 from splitlearn.records import MissingColumnError
 from splitlearn.spec import JobSpec
@@ -21,6 +22,13 @@ class DisagreementError(DataError):
         self.public = public
 
 
+class StartGoneError(StorageError):
+    """The silo's result of the job that this one begins at is gone."""
+
+    code = "start_gone"
+    public = "its result of the job that this one begins at (start_from) is gone"
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Everything that a silo needs to take part in a job.
@@ -31,6 +39,7 @@ class Prepared:
         folder: The model's description, and the tensor files of bottom and top.
         cut: Where the model is cut for this silo.
         data: Its rows.
+        start: The silo's own result of the job that this one begins at; None: it begins at the model.
     """
 
     spec: JobSpec
@@ -38,6 +47,12 @@ class Prepared:
     folder: ModelFolder
     cut: Cut
     data: SiloData
+    start: StartingPoint | None = None
+
+    @property
+    def blocks_folder(self) -> ModelFolder:
+        """What bottom and top are loaded from: the model, or an earlier result that is a whole model."""
+        return self.start.folder if self.start is not None else self.folder
 
 
 def cut_of(spec: JobSpec, silo: str, *, num_layers: int) -> Cut:
@@ -51,13 +66,23 @@ def cut_of(spec: JobSpec, silo: str, *, num_layers: int) -> Cut:
     return Cut(wanted.bottom_layers, wanted.top_layers, num_layers)
 
 
-def prepare(spec: JobSpec, *, silo: str, dataset: Dataset, model_path: Path) -> Prepared:
+def prepare(
+    spec: JobSpec, *, silo: str, dataset: Dataset, model_path: Path, start: Path | None = None
+) -> Prepared:
     """Read the silo's rows for a job and look at its part of the model.
+
+    Args:
+        spec: The job.
+        silo: This silo.
+        dataset: Its rows.
+        model_path: Its part of the model.
+        start: The silo's own result of the job that this one begins at; None for none.
 
     Raises:
         DisagreementError: The rows are not what the specification asks for.
         DataError: The file is wrong.
-        ModelError: Model, tokenizer or cut are wrong.
+        ModelError: Model, tokenizer, cut or the earlier result are wrong.
+        StartGoneError: The earlier result is not where it was left.
     """
     folder = ModelFolder.open(model_path)
     dataset.refuse_other_task(spec.task.kind)
@@ -67,7 +92,23 @@ def prepare(spec: JobSpec, *, silo: str, dataset: Dataset, model_path: Path) -> 
         folder=folder,
         cut=cut_of(spec, silo, num_layers=folder.num_layers),
         data=_read(spec, silo=silo, dataset=dataset, folder=folder),
+        start=None if start is None else open_start(spec, start, folder=folder),
     )
+
+
+def open_start(spec: JobSpec, start: Path, *, folder: ModelFolder) -> StartingPoint:
+    """Look at the silo's own result of the job that this one begins at.
+
+    Raises:
+        StartGoneError: It is not where it was left.
+        StartError: It does not fit.
+    """
+    if not start.is_dir():
+        raise StartGoneError(
+            f"start_from: this silo took part in job {spec.start_from}, but its result is not in {start} any "
+            "more; put it back from a copy, or submit the job without this silo or without start_from"
+        )
+    return StartingPoint.open(start, base=folder, adapter=spec.adapter)
 
 
 def _read(spec: JobSpec, *, silo: str, dataset: Dataset, folder: ModelFolder) -> SiloData:

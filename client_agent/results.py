@@ -37,7 +37,11 @@ def export_whole(prepared: Prepared, folder: JobFolder, *, trunk: Path, base_nam
     bottom, top = trained_parts(prepared, state)
     _make_way(folder.result)
     export_result(
-        prepared.folder, (bottom, trunk_state, top), prepared.spec.adapter, folder.result, base_name=base_name
+        prepared.blocks_folder,
+        (bottom, trunk_state, top),
+        prepared.spec.adapter,
+        folder.result,
+        base_name=base_name,
     )
     return folder.result
 

@@ -194,7 +194,12 @@ def load_blocks(prepared: Prepared, device: str) -> SiloBlocks:
     spec = prepared.spec
     # Frozen blocks stay as they are in the base model: no adapter, nothing to train.
     adapter = None if spec.silo_blocks == "frozen" else spec.adapter
-    return load_silo_blocks(prepared.folder, prepared.cut, adapter=adapter, seed=spec.seed, device=device)
+    blocks = load_silo_blocks(
+        prepared.blocks_folder, prepared.cut, adapter=adapter, seed=spec.seed, device=device
+    )
+    if prepared.start is not None:
+        prepared.start.begin_blocks(blocks, are_frozen=adapter is None)
+    return blocks
 
 
 def trained_parts(prepared: Prepared, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:

@@ -7,6 +7,7 @@ misspelt setting can never be ignored; a field that is valid but not served yet 
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -40,6 +41,7 @@ __all__ = [
     "SiloSpec",
     "SummariseTask",
     "TaskSpec",
+    "is_job_id",
 ]
 
 MAX_SILOS = 256
@@ -47,6 +49,7 @@ MIN_SILOS_AVERAGED = 3
 MIN_REPLICAS = 2
 MAX_SPEC_BYTES = 1 << 20
 _DIGEST_CONTEXT = b"trunkline/spec/v1\0"
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LATER_FIELDS = (
     "averaging",
     "replicas",
@@ -189,8 +192,9 @@ class JobSpec(Frozen):
         patience_seconds: Without progress for this long, a party is reported lost.
         gradient_checkpointing: Keep of each layer's forward its input alone, and compute the rest again in
             the backward: less memory, a third more computing, the same bits.
-        start_from: An earlier run whose result is trained on: its folder, or that of one result. A silo that
-            took no part in it begins at the base model. In one process only.
+        start_from: An earlier run whose result is trained on: the id of a completed job of the same project,
+            or in one process its folder, or that of one result. A silo that took no part in it begins at the
+            base model.
     """
 
     spec_version: Literal[1] = 1
@@ -357,8 +361,8 @@ class JobSpec(Frozen):
         yield (
             "start_from",
             self.start_from,
-            self.start_from is None or not on_platform,
-            "train in one process, from the folder of an earlier run",
+            self.start_from is None or not on_platform or is_job_id(self.start_from),
+            "give a completed job's id of the same project, or train in one process, from a run's folder",
         )
         yield (
             "evaluation with schedule",
@@ -446,6 +450,11 @@ class JobSpec(Frozen):
     def total_steps(self) -> int:
         """Global steps of the whole job: the optimiser steps of its trunk, or of the busiest replica's."""
         return self.rounds * self.global_steps_per_round
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a text is the id of a job: a UUID in lower-case letters."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:

@@ -31,8 +31,26 @@ class Filled:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class BeginsWith:
+    """What a job has that begins at an earlier one's result.
+
+    Attributes:
+        silo_blocks: The earlier job's.
+        why_unequal: Why the silos' blocks differ at the beginning, so that they cannot be averaged; empty
+            where they are equal.
+    """
+
+    silo_blocks: str
+    why_unequal: str = ""
+
+
 def fill_open_fields(
-    fields: Mapping[str, Any], *, on_platform: bool, parse: _Parse = JobSpec.parse
+    fields: Mapping[str, Any],
+    *,
+    on_platform: bool,
+    parse: _Parse = JobSpec.parse,
+    begins_with: BeginsWith | None = None,
 ) -> Filled:
     """Parse what a person wrote; 3 silos or more average their blocks unless it says otherwise.
 
@@ -43,11 +61,17 @@ def fill_open_fields(
         fields: Of the specification, as written.
         on_platform: Whether the platform's processes run the job; they may serve less than one process.
         parse: Reads the fields.
+        begins_with: With ``start_from``, what the earlier job has, where that is known: silo blocks that are
+            left open are the same.
 
     Raises:
         SpecError: A field is wrong.
     """
-    if _BLOCKS in fields or not _has_enough_silos(fields):
+    if _BLOCKS in fields:
+        return _noted(parse(fields))
+    if begins_with is not None:
+        return _as_it_began(fields, begins_with, on_platform=on_platform, parse=parse)
+    if not _has_enough_silos(fields):
         return _noted(parse(fields))
     if fields.get("start_from") is not None:
         return _stays_as_it_was(
@@ -58,6 +82,21 @@ def fill_open_fields(
         return _noted(averaged)
     # Whatever is wrong besides is told of what was written.
     return _stays_as_it_was(parse(fields), problem)
+
+
+def _as_it_began(
+    fields: Mapping[str, Any], begins_with: BeginsWith, *, on_platform: bool, parse: _Parse
+) -> Filled:
+    if begins_with.silo_blocks != "averaged":
+        return _noted(parse({**fields, _BLOCKS: begins_with.silo_blocks}))
+    problem, averaged = begins_with.why_unequal, None
+    if not problem:
+        problem, averaged = _averaged(fields, on_platform=on_platform, parse=parse)
+    if averaged is not None:
+        return _noted(averaged)
+    why = "; ".join(problem.splitlines())
+    note = f"silo_blocks: 'local', not 'averaged' as in the job that it begins at: {why}"
+    return _noted(parse({**fields, _BLOCKS: "local"}), note)
 
 
 def _has_enough_silos(fields: Mapping[str, Any]) -> bool:

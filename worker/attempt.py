@@ -18,6 +18,7 @@ from worker.checkpoints import LeasedCheckpoints, RoundPublisher, open_checkpoin
 from worker.memory import Demand, explain_out_of_memory, is_out_of_memory, refuse_too_large
 from worker.orders import Order, Orders
 from worker.reporting import RoundReporter
+from worker.starting import begin_trunk
 from worker.station import Hosted, OnReached, Station, until_ordered
 
 _log = structlog.get_logger("worker.trunk")
@@ -96,6 +97,7 @@ class Attempt:
                 ComputeThread("trunk", patience_seconds=spec.patience_seconds)
             )
             trunk = await compute(self._station.trunks.get, demand)
+            await begin_trunk(home, lease, spec, folder, trunk=trunk, compute=compute)
             trainer = await compute(
                 lambda: TrunkTrainer(trunk, spec=spec, party=replica_party(lease.replica))
             )

@@ -8,7 +8,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from splitlearn.partition import Spread, TrunkSegment, load_trunk
+from splitlearn.partition import Spread, TrunkSegment, load_trunk, result_parameters
 from splitlearn.planning import Cut, DeviceMemory, LayerRange, PlacementError
 from splitlearn.spec import FullAdapter, LoraAdapter
 from worker.devices import free_memory
@@ -68,7 +68,8 @@ class TrunkCache:
         spread = self._make_room(demand)
         trunk = load_trunk(demand.folder, demand.cut, adapter=spec.adapter, seed=spec.seed, device=spread)
         if isinstance(spec.adapter, LoraAdapter):
-            initial = {name: tensor.detach().clone() for name, tensor in trunk.named_trainable()}
+            # Frozen halves of adapters too: a job that begins at an earlier result replaces them.
+            initial = {name: tensor.detach().clone() for name, tensor in result_parameters(trunk).items()}
             self._loaded[key] = _Loaded(trunk, initial)
         return trunk
 
@@ -100,6 +101,6 @@ def _spread(ranges: Sequence[LayerRange]) -> Spread:
 
 def _reset(loaded: _Loaded) -> None:
     with torch.no_grad():
-        for name, tensor in loaded.trunk.named_trainable():
+        for name, tensor in result_parameters(loaded.trunk).items():
             tensor.copy_(loaded.initial[name])
             tensor.grad = None

@@ -22,6 +22,7 @@ from backend.jobs.replicas import are_all_done, average_of, common_round, contri
 from backend.jobs.repository import find_lease, lock_job, newest_commit
 from backend.jobs.rounds import abandon_after, drop_checkpoint
 from backend.jobs.silo_part import blob_of, wants
+from backend.jobs.starting import start_of
 from backend.jobs.state import HOSTED
 from backend.jobs.stuck import STUCK, was_stuck_before
 from backend.jobs.turns import is_turn_over
@@ -82,6 +83,7 @@ def show(session: Session, settings: Settings, holder: Holder, *, epoch: int, no
         lost=lost_silos(session, job.id),
         average=None if is_meeting else _average(session, job, last_round),
         meeting=_meeting(session, job) if is_meeting else None,
+        start=None if (start := start_of(session, job)) is None else _ref(start),
     )
 
 

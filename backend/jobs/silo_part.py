@@ -17,6 +17,7 @@ from backend.jobs.lost_silos import LOST
 from backend.jobs.moves import Why, move
 from backend.jobs.replicas import lease_to_join, leases_of, next_epoch
 from backend.jobs.repository import SiloTask, find_part, jobs_of_silo, worker_of
+from backend.jobs.starting import has_result_of_start
 from backend.jobs.state import ENDED, HOSTED
 from backend.settings import Settings
 from splitlearn.control_plane.schemas import (
@@ -43,7 +44,7 @@ class Part:
 
 def jobs_for(session: Session, settings: Settings, silo_id: uuid.UUID) -> tuple[SiloJob, ...]:
     """Return the jobs that want something of a silo."""
-    return tuple(_describe(settings, task) for task in jobs_of_silo(session, silo_id))
+    return tuple(_describe(session, settings, task) for task in jobs_of_silo(session, silo_id))
 
 
 def approve(session: Session, part: Part, body: ApprovalBody, *, now: datetime) -> None:
@@ -138,7 +139,7 @@ def finish(session: Session, part: Part, body: FinishBody, *, now: datetime) -> 
         move(session, job, JobState.FAILED, why, now=now)
 
 
-def _describe(settings: Settings, task: SiloTask) -> SiloJob:
+def _describe(session: Session, settings: Settings, task: SiloTask) -> SiloJob:
     job, lease, result = task.job, task.lease, task.result
     is_hosted = lease is not None and lease.released_at is None and job.state in HOSTED
     return SiloJob(
@@ -160,6 +161,7 @@ def _describe(settings: Settings, task: SiloTask) -> SiloJob:
         else None,
         result=BlobRef(digest=result.digest.hex(), num_bytes=result.num_bytes) if result else None,
         correlation_id=job.correlation_id,
+        has_start=has_result_of_start(session, job, task.part.silo_id),
     )
 
 

@@ -39,6 +39,7 @@ from backend.jobs.errors import (
     UnservedSpecError,
 )
 from backend.jobs.moves import Why, move
+from backend.jobs.starting import Start, find_start, keep_start, refuse_unfit
 from backend.log import current_request_id
 from backend.organizations.repository import find_project
 from backend.settings import Settings
@@ -78,6 +79,7 @@ class Checked:
         asked_schedule: What was asked for, where that left it open; None elsewhere.
         schedule_reason: Why it became what it is, where it was chosen.
         notes: What whoever asks for it should know of it, a sentence each.
+        start: The earlier job whose result it begins at; None for the model itself.
     """
 
     spec: JobSpec
@@ -86,6 +88,7 @@ class Checked:
     asked_schedule: str | None = None
     schedule_reason: str | None = None
     notes: tuple[str, ...] = ()
+    start: Start | None = None
 
 
 def submit(
@@ -104,6 +107,8 @@ def submit(
         raise NotFoundError(f"your organisation has no project {asked.project!r}")
     checked = check(session, asked.fields, project, settings=settings, now=now, lock=True)
     job = _add(session, checked, project, asked, now=now)
+    if checked.start is not None:
+        keep_start(session, settings, job, checked.start, now=now)
     for position, (silo, part) in enumerate(zip(checked.silos, checked.spec.silos, strict=True)):
         session.add(
             JobSilo(
@@ -140,7 +145,8 @@ def check(
         now: The server's time.
         lock: The model is not removed, and no silo revoked, before the transaction ends.
     """
-    filled = _parse(fields)
+    start = find_start(session, fields, project, now=now, lock=lock)
+    filled = _parse(fields, start)
     spec, notes = filled.spec, filled.notes
     model = _model(session, spec, project, lock=lock)
     manifest = ModelManifest.model_validate(model.manifest)
@@ -151,16 +157,29 @@ def check(
         raise InvalidCutError(error.message) from error
     silos = tuple(_silo(session, part, spec, project.organization_id, lock=lock) for part in spec.silos)
     named = spec.model_copy(update={"model": f"{model.name}{_SEPARATOR}{manifest.digest()}"})
+    if start is not None:
+        refuse_unfit(named, start)
     if named.schedule != AUTO:
-        return Checked(named, model, silos, notes=notes)
+        return Checked(named, model, silos, notes=notes, start=start)
     choice = choose(session, settings, named, manifest, silos, now=now)
-    return Checked(choice.spec, model, silos, asked_schedule=AUTO, schedule_reason=choice.reason, notes=notes)
+    return Checked(
+        choice.spec,
+        model,
+        silos,
+        asked_schedule=AUTO,
+        schedule_reason=choice.reason,
+        notes=notes,
+        start=start,
+    )
 
 
-def _parse(fields: Mapping[str, Any]) -> Filled:
+def _parse(fields: Mapping[str, Any], start: Start | None) -> Filled:
     try:
         filled = fill_open_fields(
-            fields, on_platform=True, parse=lambda written: JobSpec.parse(json.dumps(written))
+            fields,
+            on_platform=True,
+            parse=lambda written: JobSpec.parse(json.dumps(written)),
+            begins_with=None if start is None else start.begins_with(fields),
         )
         spec = filled.spec
         (with_schedule(spec, DEFAULT_SCHEDULE) or spec if spec.schedule == AUTO else spec).refuse_unserved()

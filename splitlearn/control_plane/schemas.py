@@ -110,6 +110,8 @@ class SiloJob(Answer):
         max_resume_round: Highest round that may be resumed from; None for any.
         lease: Set while a worker hosts the trunk.
         result: The trunk's trained tensors; set from ``finishing`` on.
+        has_start: Whether this silo has a result of its own of the job that this one begins at
+            (``start_from``); else it begins at the model.
         correlation_id: Stands in every line of the log about the job.
     """
 
@@ -124,6 +126,7 @@ class SiloJob(Answer):
     lease: SiloLease | None = None
     result: BlobRef | None = None
     correlation_id: CorrelationId = ""
+    has_start: bool = False
 
 
 class SiloJobsAnswer(Answer):
@@ -280,6 +283,8 @@ class LeaseAnswer(Answer):
         average: With replicas: the average of the checkpoint's round over all of them, with which this one
             goes on.
         meeting: Set where no trunk is to be hosted, but a round of all replicas to be averaged.
+        start: The trunk's tensors before the first step, of the job that ``start_from`` names; None for the
+            model's, or where they are no longer kept.
     """
 
     job: JobId
@@ -297,6 +302,7 @@ class LeaseAnswer(Answer):
     lost: tuple[str, ...] = ()
     average: BlobRef | None = None
     meeting: RoundToAverage | None = None
+    start: BlobRef | None = None
 
 
 class RenewBody(Body):

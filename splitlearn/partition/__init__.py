@@ -15,6 +15,7 @@ from splitlearn.partition.segments import (
     TrunkSegment,
     freeze,
     load_segment_state,
+    result_parameters,
     segment_state,
 )
 from splitlearn.partition.spread import Spread
@@ -54,6 +55,7 @@ __all__ = [
     "load_silo_blocks",
     "load_trunk",
     "merge_adapter",
+    "result_parameters",
     "segment_state",
     "to_array",
     "to_tensor",

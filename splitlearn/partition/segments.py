@@ -180,10 +180,11 @@ def segment_state(segment: Segment) -> dict[str, Tensor]:
 
     Its trainable tensors, and the halves of trained LoRA adapters that are frozen (``freeze_a``).
     """
-    return {name: parameter.detach().cpu().clone() for name, parameter in _result(segment).items()}
+    return {name: parameter.detach().cpu().clone() for name, parameter in result_parameters(segment).items()}
 
 
-def _result(segment: Segment) -> dict[str, nn.Parameter]:
+def result_parameters(segment: Segment) -> dict[str, nn.Parameter]:
+    """Return what :func:`segment_state` copies: trainable parameters, and frozen halves of their adapters."""
     trainable = dict(segment.named_trainable())
     return {
         name: parameter
@@ -198,7 +199,7 @@ def load_segment_state(segment: Segment, state: Mapping[str, Tensor]) -> None:
     Raises:
         StorageError: A tensor is missing, one is unknown, or a shape differs; nothing is changed.
     """
-    result = _result(segment)
+    result = result_parameters(segment)
     unmatched = sorted(result.keys() ^ state.keys())
     if unmatched:
         raise StorageError(

@@ -114,6 +114,8 @@ def _federation(
     folder: Path,
     killer: Killer | None,
     services: Mapping[str, str] = MappingProxyType({}),
+    *,
+    keeps_running: bool = False,
 ) -> PlatformFederation:
     inputs, rows = prepared
     return PlatformFederation(
@@ -124,6 +126,7 @@ def _federation(
         work_dir=folder,
         threads=1,
         environment={**_environment(), **services},
+        keeps_running=keeps_running,
         on_progress=killer or ignore_progress,
     )
 

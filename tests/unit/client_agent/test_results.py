@@ -1,5 +1,6 @@
 """The silo's whole result, out of its checkpoints and the trunk's tensors."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +11,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from client_agent.places import JobFolder
-from client_agent.preparation import Prepared
+from client_agent.preparation import Prepared, StartGoneError, open_start
 from client_agent.results import export_whole
 from client_agent.training_loop import SiloCheckpoints, load_blocks
 from splitlearn.errors import StorageError
-from splitlearn.partition import ModelFolder, load_trunk, segment_state
+from splitlearn.partition import ModelFolder, StartingPoint, load_trunk, segment_state
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import SiloData
 from splitlearn.training import SiloTrainer
@@ -71,6 +72,42 @@ def exported(job: Prepared, place: JobFolder, tmp_path: Path) -> Tensor:
     result = export_whole(job, place, trunk=tmp_path / "trunk.safetensors", base_name="m")
     tensors: dict[str, Tensor] = load_file(result / "model.safetensors")
     return tensors[LAYER]
+
+
+class TestStart:
+    """A silo's part in a job that begins at its own earlier result."""
+
+    @pytest.fixture
+    def earlier(self, folder: ModelFolder, tmp_path: Path) -> Path:
+        job, place = prepared(folder, rounds=1), JobFolder(tmp_path / "earlier")
+        train(job, place, rounds=1, best=None)
+        exported(job, place, tmp_path)
+        return place.result
+
+    def started(self, folder: ModelFolder, earlier: Path, **fields: Any) -> Prepared:
+        job = prepared(folder, rounds=1, **fields)
+        start = StartingPoint.open(earlier, base=folder, adapter=job.spec.adapter)
+        return replace(job, start=start)
+
+    def test_its_blocks_are_that_results(self, folder: ModelFolder, earlier: Path) -> None:
+        blocks = load_blocks(self.started(folder, earlier), "cpu")
+        assert bool((dict(blocks.bottom.named_parameters())[f"core.{LAYER}"] == 1).all())
+
+    def test_frozen_ones_too_also_in_what_it_exports(
+        self, folder: ModelFolder, earlier: Path, tmp_path: Path
+    ) -> None:
+        job, place = self.started(folder, earlier, silo_blocks="frozen"), JobFolder(tmp_path / "later")
+        trainer = SiloTrainer(load_blocks(job, "cpu"), spec=job.spec, silo="a")
+        SiloCheckpoints(job, place.checkpoints).save(trainer.state(), round_number=1)
+        assert bool((exported(job, place, tmp_path) == 1).all())
+
+    def test_a_result_that_is_gone_is_told_with_what_helps(self, folder: ModelFolder, tmp_path: Path) -> None:
+        spec = prepared(folder, start_from="0f3c0000-0000-4000-8000-000000000001").spec
+        with pytest.raises(
+            StartGoneError, match=r"took part in job 0f3c0000.* put it back from a copy"
+        ) as gone:
+            open_start(spec, tmp_path / "gone", folder=folder)
+        assert str(tmp_path) not in gone.value.public
 
 
 class TestExport:

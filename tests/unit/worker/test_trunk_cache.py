@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from splitlearn.partition import ModelFolder, segment_state
+from splitlearn.partition import ModelFolder, load_segment_state, segment_state
 from splitlearn.planning import Cut, DeviceMemory
 from splitlearn.spec import JobSpec
 from worker.memory import Demand, TrunkTooLargeError
@@ -70,6 +70,15 @@ class TestTrunkCache:
         with torch.no_grad():
             for _, tensor in trunk.named_trainable():
                 tensor.add_(1.0)
+        after = segment_state(cache.get(wanted))
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+    def test_gives_also_the_frozen_halves_of_adapters_as_they_were(self, folder: ModelFolder) -> None:
+        cache, wanted = TrunkCache([CPU]), demand(folder, adapter={"kind": "lora", "freeze_a": True})
+        trunk = cache.get(wanted)
+        before = segment_state(trunk)
+        assert any(".lora_A." in name for name in before)
+        load_segment_state(trunk, {name: value + 1 for name, value in before.items()})
         after = segment_state(cache.get(wanted))
         assert all(torch.equal(before[name], after[name]) for name in before)
 
