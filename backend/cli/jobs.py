@@ -93,8 +93,8 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
         show(found, as_json=True)
         return
     plain = ("id", "name", "state", "submitted_by", "created_at", "rounds_committed")
-    is_replicated = found["schedule"]["replicas"] > 1
-    hosted = "; ".join(_hosted(lease, tells_replica=is_replicated) for lease in found["leases"]) or "nobody"
+    replicas = found["schedule"]["replicas"]
+    hosted = "; ".join(_hosted(lease, replicas=replicas) for lease in found["leases"]) or "nobody"
     facts = {
         **{name: found[name] for name in plain},
         "since": found["state_since"],
@@ -106,9 +106,11 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
     show_rows(found["silos"], ["name", "dataset", "approval", "approval_reason", "finished"], as_json=False)
 
 
-def _hosted(lease: dict[str, Any], *, tells_replica: bool) -> str:
-    replica = f"replica {lease['replica']} by " if tells_replica else ""
-    return f"{replica}{lease['worker']}, epoch {lease['epoch']}, round {lease['round']}"
+def _hosted(lease: dict[str, Any], *, replicas: int) -> str:
+    what = ""
+    if replicas > 1:  # the number after the last replica's stands for their average
+        what = "the average by " if lease["replica"] == replicas else f"replica {lease['replica']} by "
+    return f"{what}{lease['worker']}, epoch {lease['epoch']}, round {lease['round']}"
 
 
 @app.command("results", epilog="Example: trunkline jobs results ID --json")

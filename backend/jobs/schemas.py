@@ -64,7 +64,11 @@ class JobSiloAnswer(Answer):
 
 
 class JobLeaseAnswer(Answer):
-    """Who hosts a replica's trunk."""
+    """Who hosts a replica's trunk.
+
+    Attributes:
+        replica: From 0; the number after the last one stands for the task that averages them.
+    """
 
     replica: int
     worker: str

@@ -1,13 +1,15 @@
-"""Silo blocks averaged by a secure sum, every party its own process, one of them killed in between."""
+"""Silo blocks averaged by a secure sum, every party its own process, some of them killed in between."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from splitlearn.simulation.demo_inputs import plan_job, prepare_inputs, read_rows
+from splitlearn.simulation.demo_inputs import Inputs, Rows, plan_job, prepare_inputs, read_rows
 from splitlearn.simulation.demo_options import DemoOptions
 from splitlearn.simulation.federation import simulate
+from splitlearn.simulation.results import SimulationResult
 from tests.integration.test_platform import Killer, _assert_same, _federation
 
 pytestmark = pytest.mark.slow
@@ -24,22 +26,32 @@ OPTIONS = DemoOptions(
 )
 
 
-class TestPlatform:
-    def test_averages_as_one_process_does_and_outlives_a_killed_agent_and_worker(
-        self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-    ) -> None:
-        spec = plan_job(OPTIONS)
-        rows = read_rows(OPTIONS, spec)
-        inputs = prepare_inputs(OPTIONS, rows, folder=None, models=tmp_path_factory.mktemp("models"))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        expected = simulate(
-            inputs.spec,
-            model_folder=inputs.model_folder,
-            data=inputs.data,
-            work_dir=tmp_path_factory.mktemp("in-process"),
-        )
+def prepared(options: DemoOptions, models: Path) -> tuple[Inputs, Rows]:
+    spec = plan_job(options)
+    rows = read_rows(options, spec)
+    return prepare_inputs(options, rows, folder=None, models=models), rows
+
+
+def in_process(inputs: Inputs, folder: Path) -> SimulationResult:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return simulate(inputs.spec, model_folder=inputs.model_folder, data=inputs.data, work_dir=folder)
+    finally:
         torch.set_num_threads(threads)
+
+
+class TestPlatform:
+    @pytest.mark.parametrize(
+        "options",
+        [OPTIONS, replace(OPTIONS, schedule="hierarchical", replicas=2)],
+        ids=["one-trunk", "replicas-in-turns"],
+    )
+    def test_averages_as_one_process_does_and_outlives_a_killed_agent_and_worker(
+        self, options: DemoOptions, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        inputs, rows = prepared(options, tmp_path_factory.mktemp("models"))
+        expected = in_process(inputs, tmp_path_factory.mktemp("in-process"))
 
         killer = Killer(inputs.spec.silos[1].name)
         federation = killer.federation = _federation((inputs, rows), tmp_path, killer)
