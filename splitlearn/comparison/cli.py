@@ -162,6 +162,8 @@ def _compare(options: CompareOptions, interruption: Interruption, environment: M
     if options.json_path is not None:
         _refuse_inputs(options.json_path, comparison)
         refuse_unwritable(options.json_path)
+    for note in comparison.notes:
+        typer.echo(f"Note: {note}.", err=True)
     with claim(options.out or Path("runs") / "compare" / comparison.base.name) as folder:
         if options.fresh:
             folder.forget_runs()

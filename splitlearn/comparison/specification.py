@@ -42,6 +42,7 @@ class Comparison:
         model_folder: The model, absolute.
         own_fields: By kind of mode, fields of the job that only it has.
         path: The file.
+        notes: What its author should know of the job, a sentence each.
     """
 
     base: JobSpec
@@ -49,6 +50,7 @@ class Comparison:
     model_folder: Path
     own_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     path: Path = Path()
+    notes: tuple[str, ...] = ()
 
     def job(self, mode: Mode, *, seed: int) -> JobSpec:
         """Return the job that a mode trains; see :func:`~splitlearn.comparison.modes.job_of`."""
@@ -92,8 +94,9 @@ def _parsed(content: Mapping[str, Any], path: Path, root: Path) -> Comparison:
     }
     cut = {"cut": fields.pop("cut")} if "cut" in fields else {}
     silos = [{"name": silo, "dataset": silo, **cut} for silo in source.silos]
-    base = fill_open_fields({**fields, "silos": silos}, on_platform=False).spec
-    return Comparison(base, source, (root / base.model).absolute(), own, path)
+    filled = fill_open_fields({**fields, "silos": silos}, on_platform=False)
+    base = filled.spec
+    return Comparison(base, source, (root / base.model).absolute(), own, path, filled.notes)
 
 
 def _with_preset(

@@ -50,6 +50,11 @@ class TestReadComparison:
         assert left_open.base.silo_blocks == "averaged"
         assert read_comparison(changed(spec_path, silo_blocks="frozen")).base.silo_blocks == "frozen"
 
+    def test_tells_that_averaging_loras_halves_is_not_averaging_their_product(self, spec_path: Path) -> None:
+        (note,) = read_comparison(changed(spec_path, adapter="{kind: lora}")).notes
+        assert "freeze_a" in note
+        assert read_comparison(spec_path).notes == ()
+
     def test_keeps_the_turns_for_the_serial_mode(self, spec_path: Path) -> None:
         found = read_comparison(changed(spec_path, turn_steps="1"))
         serial, batching = parse_modes(["serial", "client-batching"], silos=found.source.silos)

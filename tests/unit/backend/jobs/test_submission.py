@@ -155,6 +155,17 @@ class TestSiloBlocks:
         assert (clone["spec"]["silo_blocks"], clone["notes"]) == ("frozen", [])
 
     @ON_SQLITE_ALONE
+    def test_a_clone_without_a_silo_that_leaves_has_to_say_others_where_too_few_are_left(
+        self, federation: Federation, three: list[dict[str, str]]
+    ) -> None:
+        job_id = federation.submit(silos=three, adapter={"kind": "full"})
+        path, left = f"/jobs/{job_id}/clone", {"silos": three[:2]}
+        refused = federation.world.admin("POST", path, {"changes": left}).json()
+        assert (refused["code"], "add silos, or use 'local'" in refused["message"]) == ("spec", True)
+        clone = federation.world.admin.ok("POST", path, {"changes": {**left, "silo_blocks": "local"}})
+        assert [silo["name"] for silo in clone["spec"]["silos"]] == ["north", "south"]
+
+    @ON_SQLITE_ALONE
     def test_averaged_lora_is_hinted_at_its_exact_form(
         self, federation: Federation, three: list[dict[str, str]]
     ) -> None:
