@@ -217,5 +217,5 @@ def _digest(spec: JobSpec) -> str:
 def _shape(spec: JobSpec) -> dict[str, Any]:
     """Return what two adapters must have in common."""
     fields = spec.adapter.model_dump(mode="json")
-    shape = {name: fields[name] for name in ("kind", "r", "alpha") if name in fields}
+    shape: dict[str, Any] = {name: fields[name] for name in ("kind", "r", "alpha") if name in fields}
     return {**shape, "targets": sorted(fields["targets"])} if "targets" in fields else shape

@@ -13,7 +13,7 @@ from splitlearn.generation import SummaryPlan
 from splitlearn.parties import Evaluated
 from splitlearn.simulation.centralised import train_centralised
 from splitlearn.simulation.generating import generate
-from splitlearn.tasks import load_tokenizer
+from splitlearn.tasks import Score, load_tokenizer
 from tests.integration.conftest import LORA, VOCAB, Heard, Job, job
 from tests.integration.recording import data_of
 
@@ -90,10 +90,13 @@ def test_scores_of_one_silo_are_those_of_the_model_that_was_never_cut(
     data = [data_of("a", text="one")]
     scored: list[list[tuple[int, ...]]] = []
     score = SummaryPlan.scores
+
+    def scores(plan: SummaryPlan, answers: list[tuple[int, ...]]) -> tuple[Score, ...]:
+        scored.append(answers)
+        return score(plan, answers)
+
     # So few tokens of a random model mostly score nothing: what it wrote is what tells.
-    monkeypatch.setattr(
-        SummaryPlan, "scores", lambda plan, answers: scored.append(list(answers)) or score(plan, answers)
-    )
+    monkeypatch.setattr(SummaryPlan, "scores", scores)
     spec = job("a", task=TASK, rounds=2, steps_per_round=3, evaluation={"batch_size": 2}, **fields)
     heard = Heard(Evaluated)
     Job(spec, folder, data, tmp_path / "job").run(on_progress=heard)

@@ -93,7 +93,8 @@ class TestSiloBlocks:
         spec = fill(silos=cuts).spec
         with pytest.raises(UnservedError, match=r"silos\.cut"):
             spec.refuse_unserved()
-        for silos in (None, 3, "abc", []):
+        wrong: tuple[Any, ...] = (None, 3, "abc", [])
+        for silos in wrong:
             with pytest.raises(SpecError, match="silos"):
                 fill(silos=silos)
 

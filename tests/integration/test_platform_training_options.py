@@ -1,0 +1,89 @@
+"""How a job trains and is evaluated, by real processes: the same bits as in one process, option by option."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from splitlearn.simulation.demo_options import DemoOptions
+from splitlearn.spec import EvaluationSpec, JobSpec, LearningRateSpec, SGDSpec, SummariseTask
+from tests.integration.platform_jobs import PlatformJobs, platform_jobs
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = DemoOptions(
+    silos=2,
+    silo_blocks="local",
+    precision="bf16",
+    gradient_checkpointing=True,
+    rounds=2,
+    steps_per_round=4,
+    batch_size=2,
+    max_tokens=32,
+    evaluation_rows=4,
+    centralised=False,
+)
+METRICS = ("rouge-1", "rouge-2", "rouge-l", "bleu-4")
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformJobs]:
+    with platform_jobs(OPTIONS, tmp_path_factory.mktemp("jobs")) as running:
+        yield running
+
+
+def plain(jobs: PlatformJobs, **fields: Any) -> JobSpec:
+    """The platform's first job in fp32, with other fields."""
+    return jobs.spec.model_copy(update={"precision": "fp32", "gradient_checkpointing": False, **fields})
+
+
+def test_bf16_with_layers_computed_again(jobs: PlatformJobs) -> None:
+    assert (jobs.spec.precision, jobs.spec.gradient_checkpointing) == ("bf16", True)
+    jobs.assert_equal(jobs.first_job, jobs.in_process(jobs.spec, "bf16"))
+
+
+def test_fp16_with_a_scale_of_the_loss(jobs: PlatformJobs) -> None:
+    spec = plain(jobs, precision="fp16", seed=1)
+    expected = jobs.in_process(spec, "fp16")
+    assert expected.eval_loss < 7  # of 768 words: the scale lets something be learned
+    jobs.assert_equal(jobs.run(spec), expected)
+
+
+def test_the_best_round_of_a_job_that_ends_early(jobs: PlatformJobs) -> None:
+    """With a rate at which every round is worse than the first."""
+    spec = plain(
+        jobs,
+        rounds=6,
+        steps_per_round=2,
+        optimizer=SGDSpec(),
+        max_grad_norm=None,
+        learning_rate=LearningRateSpec(peak=2.0),
+        evaluation=EvaluationSpec(every_rounds=1, max_rows=4, keep_best=True, patience_evaluations=2),
+    )
+    expected = jobs.in_process(spec, "best")
+    evaluated = [each.round for each in expected.silos[0].evaluations]
+    best = expected.silos[0].result_round
+    assert best is not None
+    assert evaluated == list(range(1, best + 3)), "it goes on for two more, then ends"
+    assert evaluated[-1] < spec.rounds
+    job_id = jobs.run(spec)
+    jobs.assert_equal(job_id, expected)
+    last = max(jobs.numbers(job_id, "best_round"), key=lambda each: each["round"])
+    assert (last["round"], last["value"]) == (evaluated[-1], best)
+
+
+def test_scores_of_generated_summaries(jobs: PlatformJobs) -> None:
+    task = SummariseTask(prompt="{note}\nTriage:", answer=" {triage}", metrics=METRICS)
+    # Long enough to write words of what is wanted.
+    spec = plain(
+        jobs, task=task, steps_per_round=24, learning_rate=LearningRateSpec(peak=3e-3), max_tokens=48
+    )
+    expected = jobs.in_process(spec, "summaries")
+    job_id = jobs.run(spec)
+    jobs.assert_equal(job_id, expected)
+    for silo in expected.silos:
+        scores = {score.name: score.value for score in silo.evaluations[-1].scores}
+        assert set(scores) == {"rouge_1", "rouge_2", "rouge_l", "bleu_4"}
+        assert scores["rouge_1"] > 0
+        told = {name: jobs.evaluated(job_id, name, silo.name) for name in scores}
+        assert told == {name: {spec.rounds: value} for name, value in scores.items()}
