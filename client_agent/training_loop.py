@@ -153,7 +153,8 @@ async def take_part(
                 compute=compute,
                 peer=attempt.lease.worker,
             ),
-            averaging=averaging,
+            # Where replicas meet, no other conversation has a sum.
+            averaging=None if keeps_averages_apart(spec) else averaging,
             says_goodbye=False,  # another attempt follows, of this process or the next
         )
         await party.run()

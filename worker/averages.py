@@ -120,4 +120,5 @@ def _average(spec: JobSpec, round_number: int, paths: Sequence[Path], place: Pat
     # Under its digest a replica that is hosted here next looks for it.
     path = place / describe_file(written).digest
     written.replace(path)
+    keep_only([path])
     return path

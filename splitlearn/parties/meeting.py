@@ -184,7 +184,7 @@ class SiloAtMeeting:
 
     async def _average(self, start: SumStart) -> None:
         """Sum what the round changed, as it is on the disk: also where a sum is begun anew."""
-        if start.step != self.spec.steps_per_round or not 1 <= start.round <= self.trained.last_round():
+        if (start.round, start.step) != (self.trained.last_round(), self.spec.steps_per_round):
             raise ProtocolError(
                 f"the meeting asks for a sum of the silos' blocks in round {start.round} after {start.step} "
                 f"steps; this silo has trained up to round {self.trained.last_round()}, and each has "

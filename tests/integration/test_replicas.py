@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from splitlearn.parties import SiloAveraging
+from splitlearn.parties import SiloAveraging, StepDone
 from splitlearn.parties.averaging import Send
 from splitlearn.tasks import SiloData
-from tests.integration.conftest import Job, NewJob, assert_same
+from tests.integration.conftest import Heard, Job, NewJob, assert_same
 from tests.integration.test_worker_process import Reached, is_state, join
 from tests.integration.worker_stage import WORKER, Silo, Stage, staged
 
@@ -133,9 +133,9 @@ class TestAveragedBlocks:
         job = self.job(new_job, rows)
 
         async def test(stage: Stage) -> None:
-            holding = HeldSum(silo="bank", round_number=2)
+            holding, steps = HeldSum(silo="bank", round_number=2), Heard(StepDone)
             with stage.worker() as first, stage.worker(name=SECOND) as second:
-                job_id, silos, work = await join(stage, job)
+                job_id, silos, work = await join(stage, job, at=steps)
                 for silo in silos:
                     silo.hold_sums = holding.for_silo(silo.name)
                 await holding.reached.wait()
@@ -149,11 +149,34 @@ class TestAveragedBlocks:
                 assert averaged_rounds(stage, other)[-1] == 2
             both = [*averaged_rounds(stage, WORKER), *averaged_rounds(stage, SECOND)]
             assert sorted(both) == [1, 2, 2], "the round in which one was killed twice, the other once"
+            taken = [(step.silo, step.step) for step in steps.reports]
+            assert len(taken) == len(set(taken)) == 24, "no step is trained again"
             assert_same_as_simulated(job, silos)
 
         with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
             stage.register(job.folder)
             run(test(stage))
+
+    def test_of_a_job_that_is_retried_from_an_earlier_round(
+        self, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
+    ) -> None:
+        job = self.job(new_job, rows, rounds=3)
+
+        async def test(stage: Stage) -> None:
+            reached = Reached(8)  # in the third round
+            job_id, silos, work = await join(stage, job, at=reached)
+            await reached.event.wait()
+            await asyncio.to_thread(stage.admin.call, "POST", f"/jobs/{job_id}/cancel")
+            await stage.until(job_id, is_state("cancelled"), seconds=PATIENCE_SECONDS)
+            await asyncio.to_thread(stage.admin.call, "POST", f"/jobs/{job_id}/retry", {"round": 1})
+            await completed(stage, job_id, work)
+            assert averaged_rounds(stage, WORKER) == [1, 2, 2, 3]
+            assert_same_as_simulated(job, silos)
+
+        with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
+            stage.register(job.folder)
+            with stage.worker():
+                run(test(stage))
 
 
 class HeldSum:

@@ -11,7 +11,7 @@ from celery import Celery
 from safetensors.torch import load_file
 
 from splitlearn.control_plane.broker import TASK_NAME, broker_settings, queue_of
-from splitlearn.parties import Progress, StepDone, ignore_progress
+from splitlearn.parties import OnProgress, Progress, StepDone, ignore_progress
 from splitlearn.tasks import SiloData
 from tests.integration.conftest import Job, NewJob, assert_same
 from tests.integration.worker_stage import WORKER, Silo, Stage, staged
@@ -32,7 +32,7 @@ class Reached:
 
 
 async def join(
-    stage: Stage, job: Job, *, at: Reached | None = None
+    stage: Stage, job: Job, *, at: OnProgress | None = None
 ) -> tuple[str, list[Silo], asyncio.Task[None]]:
     """Let every silo take part and submit the job; returns it, the silos, and their work."""
     silos = [Silo(stage, job.folder, data, on_progress=at or ignore_progress) for data in job.data]

@@ -177,6 +177,18 @@ def staged(folder: Path, *, models_from: Path, **environment: str) -> Iterator[S
             stage.admin.close()
 
 
+class UpTo(CheckpointStore):
+    """Checkpoints of which those after a round (None: of any) do not count."""
+
+    def __init__(self, newest: int | None, folder: Path, *, spec: JobSpec, party: str) -> None:
+        super().__init__(folder, spec=spec, party=party)
+        self._newest = newest
+
+    def last_round(self) -> int:
+        last_round = super().last_round()
+        return last_round if self._newest is None else min(last_round, self._newest)
+
+
 class Silo:
     """A silo whose program is this test: it joins every epoch of its one job.
 
@@ -210,9 +222,9 @@ class Silo:
         """Its rounds, as it trained them."""
         return CheckpointStore(self.folder / "checkpoints", spec=spec, party=self.name)
 
-    def final_checkpoints(self, spec: JobSpec) -> CheckpointStore:
-        """Its rounds, as later ones begin from them."""
-        return CheckpointStore(self._final_folder(spec), spec=spec, party=self.name)
+    def final_checkpoints(self, spec: JobSpec, *, newest: int | None = None) -> CheckpointStore:
+        """Its rounds up to the newest that counts, as later ones begin from them."""
+        return UpTo(newest, self._final_folder(spec), spec=spec, party=self.name)
 
     def final_state(self, spec: JobSpec) -> dict[str, Tensor]:
         """What it has on disk after the last round; the model of ``spec`` may be called otherwise."""
@@ -252,10 +264,11 @@ class Silo:
                 continue
             self.epochs.append(lease.epoch)
             over = lease.epoch
-            await self._attempt(client, job, spec, lease)
+            await self._attempt(client, now, spec, lease)
 
     async def _attempt(self, client: PartyClient, job: SiloJob, spec: JobSpec, lease: SiloLease) -> None:
-        training = asyncio.create_task(self._host(client, job.id, spec, lease))
+        newest = job.max_resume_round
+        training = asyncio.create_task(self._host(client, job.id, spec, lease, newest=newest))
         moved = asyncio.create_task(self._moved(client, lease.epoch))
         await asyncio.wait({training, moved}, return_when=asyncio.FIRST_COMPLETED)
         for task in (training, moved):
@@ -265,7 +278,9 @@ class Silo:
             if isinstance(outcome, Exception) and not isinstance(outcome, TrunklineError):
                 raise outcome
 
-    async def _host(self, client: PartyClient, job_id: str, spec: JobSpec, lease: SiloLease) -> None:
+    async def _host(
+        self, client: PartyClient, job_id: str, spec: JobSpec, lease: SiloLease, *, newest: int | None
+    ) -> None:
         folder = ModelFolder.open(self._model)
         cut = folder.cut(
             bottom_layers=spec.silos[0].cut.bottom_layers, top_layers=spec.silos[0].cut.top_layers
@@ -323,9 +338,9 @@ class Silo:
                 exchange=exchange,
                 compute=compute,
                 checkpoints=self.checkpoints(spec),
-                begins_from=self.final_checkpoints(spec),
+                begins_from=self.final_checkpoints(spec, newest=newest),
                 on_progress=self._on_progress,
-                averaging=averaging,
+                averaging=None if keeps_averages_apart(spec) else averaging,
                 says_goodbye=False,
             )
             await party.run()

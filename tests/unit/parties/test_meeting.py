@@ -174,6 +174,7 @@ class TestSilo:
         ("word", "sentence"),
         [
             (SumStart(round=ROUND + 1, step=STEPS), "this silo has trained up to round 2"),
+            (SumStart(round=ROUND - 1, step=STEPS), "in round 1 .* this silo has trained up to round 2"),
             (SumStart(round=ROUND, step=STEPS - 1), "in round 2 after 9 steps; .* each has 10 steps"),
             (RoundEnd(round=ROUND), "ends round 2; summed was None"),
         ],

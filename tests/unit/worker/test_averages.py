@@ -131,6 +131,14 @@ class TestAverageContributions:
         second = self.average(store, meeting, tmp_path / "other")
         assert first.name == second.name == ref(first).digest
 
+    def test_keeps_the_newest_alone(self, store: Store, meeting: RoundToAverage, tmp_path: Path) -> None:
+        first = self.average(store, meeting, tmp_path / "job")
+        other = meeting.model_copy(update={"contributions": meeting.contributions[::-1]})
+        (tmp_path / "job" / "averages" / first.name).rename(tmp_path / "job" / "averages" / "older")
+        assert [self.average(store, other, tmp_path / "job")] == list(
+            (tmp_path / "job" / "averages").iterdir()
+        )
+
     def test_takes_what_was_trained_here_from_the_disk(
         self, store: Store, meeting: RoundToAverage, tmp_path: Path
     ) -> None:
