@@ -50,6 +50,7 @@ class GenerationTalk:
         precision: Precision = "fp32",
     ) -> None:
         self._exchange, self._round = exchange, round_number
+        self._over: TrainingError | None = None
         self._generator = SiloGenerator(
             blocks,
             send=self._send,
@@ -104,6 +105,8 @@ class GenerationTalk:
         except LocalProtocolError:
             while self._exchange.has_received:  # while we computed, the worker may have ended it
                 await self._receive()
+            if self._over is not None:
+                raise self._over from None
             raise
 
     async def _receive(self) -> Message:
@@ -114,7 +117,8 @@ class GenerationTalk:
                 f"{message.code.name.lower()}"
             )
         if isinstance(message, JobEnd):
-            raise _ended(message, peer=self._exchange.peer)
+            self._over = _ended(message, peer=self._exchange.peer)
+            raise self._over
         return message
 
     async def _farewell(self, reason: GoodbyeReason) -> None:

@@ -285,6 +285,32 @@ class TestRefusals:
         with pytest.raises(_DoneError):
             run(ask())
 
+    def test_a_worker_that_ends_while_the_silo_computes_is_told_as_what_it_is(
+        self, parts_of: PartsOf
+    ) -> None:
+        parts = parts_of("llama", job())
+
+        async def ask() -> None:
+            silo, worker = sides()
+            async with ComputeThread("silo") as compute, silo, worker:
+                served = TrunkGeneration(
+                    caches=TrunkCaches(parts.trunk, limits=CacheLimits()),
+                    exchanges={SILO: worker},
+                    compute=compute,
+                    round_number=0,
+                    idle_seconds=60,
+                )
+                serving = asyncio.create_task(served.run())
+                talk = GenerationTalk(parts.blocks, exchange=silo, compute=compute, round_number=0)
+                async with talk as generator:
+                    async for _ in generator.stream(PROMPTS, OPTIONS):
+                        serving.cancel()
+                        while not silo.has_received:  # noqa: ASYNC110 - it has no event to wait for
+                            await asyncio.sleep(0.01)
+
+        with pytest.raises(TrainingError, match="ended the generation"):
+            run(ask())
+
     def test_a_goodbye_at_once_ends_the_trunks_part(self, parts_of: PartsOf) -> None:
         parts = parts_of("llama", job())
 
