@@ -3,8 +3,8 @@
 ::
 
     open a session ──▶ load blocks, tokenise ──▶ wait for a worker ──▶ talk ──▶ end the session
-                                                       ▲                 │ the worker was lost:
-                                                       └─────────────────┘ the batch begins anew
+         ▲                                             ▲                 │ the worker was lost:
+         └── it has had its time: another ─────────────┴─────────────────┘ the batch begins anew
 
 Texts stay here. Hidden states of prompts and of new tokens cross, sealed (docs/generation.md).
 """
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from client_agent.generation_prompts import Prompt, Wanted
-from client_agent.generation_session import GenerationSession
+from client_agent.generation_session import GenerationEndedError, GenerationSession
 from client_agent.generation_text import ShownText
 from client_agent.party_control import PartyControl
 from client_agent.places import AgentFolder, JobFolder
@@ -30,7 +30,7 @@ from splitlearn.channel import Terms
 from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.connecting import gateway_connector
 from splitlearn.control_plane.errors import JobOverError, LeaseLostError, NoLeaseError
-from splitlearn.control_plane.generation_schemas import SiloGeneration
+from splitlearn.control_plane.generation_schemas import TOO_LONG, OpenedGeneration, SiloGeneration
 from splitlearn.control_plane.state_folder import StateFolder
 from splitlearn.errors import ChannelError, LinkError, ProtocolError, StorageError, TrainingError
 from splitlearn.exchange import Exchange
@@ -145,30 +145,34 @@ async def generate(
     Raises:
         TrunklineError: Job, silo or prompts are refused, no worker was free, or the session ended.
     """
-    async with (
-        GenerationSession(client, job.job_id, wait_seconds=wanted.wait_seconds) as session,
-        ComputeThread("silo") as compute,
-    ):
-        opened, silo = session.opened, state.enrolled().name
-        _refuse_other_result(job, trunk=opened.result.digest)
-        signed = SignedJob(opened.job, opened.spec, opened.signature)
-        spec = verified_spec(signed, trust=state.trust(), now=datetime.now(tz=UTC))
-        control = PartyControl(
-            client, state=state, job_id=job.job_id, silo=silo, models=AgentFolder(state.path).models
-        )
-        model = await control.fetch_model(spec)
-        loaded = await compute(
-            _load,
-            spec,
-            ModelFolder.open(model.path),
-            silo=silo,
-            job=job,
-            round_number=opened.round,
-            device=choose_device(device),
-        )
-        run = _Run(client, state, session, spec, loaded, compute, wanted, listener)
-        await run.run()
-        return run.totals
+    run: _Run | None = None
+    async with ComputeThread("silo") as compute:
+        while run is None or run.left:
+            async with GenerationSession(client, job.job_id, wait_seconds=wanted.wait_seconds) as session:
+                _refuse_other_result(job, trunk=session.opened.result.digest)
+                if run is None:
+                    place = _Place(client, state, job, compute, choose_device(device))
+                    run = await _Run.prepared(place, session.opened, wanted, listener)
+                await run.at(session)
+    return run.totals
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a silo generates.
+
+    Attributes:
+        client, state: The control plane, and who this silo is.
+        job: What is kept of the job here.
+        compute: The thread of its blocks.
+        device: Where they lie.
+    """
+
+    client: PartyClient
+    state: StateFolder
+    job: JobFolder
+    compute: ComputeThread
+    device: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -258,93 +262,122 @@ class _Row:
 
 @dataclass
 class _Run:
-    """One call of :func:`generate`, from the loaded blocks to the last answer."""
+    """One call of :func:`generate`, from the loaded blocks to the last answer.
 
-    client: PartyClient
-    state: StateFolder
-    session: GenerationSession
+    Attributes:
+        left: Prompts without an answer, in order.
+        totals: How much was generated so far.
+    """
+
+    place: _Place
     spec: JobSpec
     loaded: _Loaded
-    compute: ComputeThread
     wanted: Wanted
     listener: Listener
+    left: list[_Asked]
     totals: Totals = field(default_factory=Totals)
     _shown: ShownText = field(default_factory=ShownText, init=False)
 
-    async def run(self) -> None:
-        """Answer every prompt, at as many workers as it takes."""
-        prompts = await self.compute(self.loaded.tokens, self.wanted.prompts, is_chat=self.wanted.is_chat)
+    @classmethod
+    async def prepared(
+        cls, place: _Place, opened: OpenedGeneration, wanted: Wanted, listener: Listener
+    ) -> "_Run":
+        """Verify the job, load the silo's blocks of it, and tokenise the prompts."""
+        state, silo = place.state, place.state.enrolled().name
+        signed = SignedJob(opened.job, opened.spec, opened.signature)
+        spec = verified_spec(signed, trust=state.trust(), now=datetime.now(tz=UTC))
+        models = AgentFolder(state.path).models
+        control = PartyControl(place.client, state=state, job_id=opened.job, silo=silo, models=models)
+        model = await control.fetch_model(spec)
+        loaded = await place.compute(
+            _load,
+            spec,
+            ModelFolder.open(model.path),
+            silo=silo,
+            job=place.job,
+            round_number=opened.round,
+            device=place.device,
+        )
+        prompts = await place.compute(loaded.tokens, wanted.prompts, is_chat=wanted.is_chat)
         left = [_Asked(index, tokens) for index, tokens in enumerate(prompts)]
+        return cls(place, spec, loaded, wanted, listener, left)
+
+    async def at(self, session: GenerationSession) -> None:
+        """Answer what is left within a session, at as many workers as it takes.
+
+        One that has had its time leaves the rest to another, if it has answered anything: so whoever waits
+        gets a turn between the two.
+        """
+        num_left = len(self.left)
+        try:
+            await self._answer_all(session)
+        except GenerationEndedError as error:
+            if error.code != TOO_LONG or len(self.left) == num_left:
+                raise
+
+    async def _answer_all(self, session: GenerationSession) -> None:
         over, num_failed = 0, 0
-        while left:
-            standing = await self.session.hosted(after_epoch=over)
-            num_left = len(left)
+        while self.left:
+            standing = await session.hosted(after_epoch=over)
+            num_left = len(self.left)
             try:
-                await self._converse(standing, left)
+                await self._converse(session, standing)
                 over = standing.epoch  # it is through, or its worker has lost it
             except _FINAL:
                 raise
             except _OF_THE_OTHER_SIDE:
-                if await self._moves_on(standing.epoch):
+                if await _moves_on(session, standing.epoch):
                     over, num_failed = standing.epoch, 0
                     continue
-                num_failed = 1 if len(left) < num_left else num_failed + 1
+                num_failed = 1 if len(self.left) < num_left else num_failed + 1
                 if num_failed >= MAX_FAILED_ATTEMPTS:
                     raise
 
-    async def _moves_on(self, epoch: int) -> bool:
-        """Wait a while for the control plane to know more than that the conversation failed."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLING_SECONDS):
-                await self.session.moved(epoch)
-                return True
-        return False
-
-    async def _converse(self, standing: SiloGeneration, left: list[_Asked]) -> None:
+    async def _converse(self, session: GenerationSession, standing: SiloGeneration) -> None:
         """Generate with one worker until nothing is left, or the worker is lost."""
         self.totals.num_workers += 1
         if self.totals.num_workers > 1:
             self.listener.began_anew()
-        talking = asyncio.create_task(self._talk(standing, left), name="talk")
-        moved = asyncio.create_task(self.session.moved(standing.epoch), name="session")
+        talking = asyncio.create_task(self._talk(standing), name="talk")
+        moved = asyncio.create_task(session.moved(standing.epoch), name="session")
         try:
             await asyncio.wait({talking, moved}, return_when=asyncio.FIRST_COMPLETED)
-            done = talking if talking.done() else moved
-            done.result()
+            # Once all is answered the worker gives the session back: its end is no news.
+            await (talking if talking.done() or not self.left else moved)
         finally:
             for task in (talking, moved):
                 task.cancel()
             await asyncio.gather(talking, moved, return_exceptions=True)
 
-    async def _talk(self, standing: SiloGeneration, left: list[_Asked]) -> None:
+    async def _talk(self, standing: SiloGeneration) -> None:
         assert standing.worker is not None, "it is hosted"
         async with self._exchange(standing, standing.worker) as exchange:
             talk = GenerationTalk(
                 self.loaded.blocks,
                 exchange=exchange,
-                compute=self.compute,
+                compute=self.place.compute,
                 round_number=self.loaded.round,
                 precision=self.spec.precision,
             )
             try:
                 async with talk as generator:
-                    while left:
-                        await self._answer(generator, left, min(self.wanted.batch_size, len(left)))
+                    while self.left:
+                        await self._answer(generator, min(self.wanted.batch_size, len(self.left)))
             finally:
                 self.totals.num_bytes += exchange.traffic.bytes_of(Phase.GENERATE)
 
-    async def _answer(self, generator: SiloGenerator, left: list[_Asked], num: int) -> None:
+    async def _answer(self, generator: SiloGenerator, num: int) -> None:
         """Answer the first so many of those left, in halves where the worker has no room for them at once."""
-        batch = left[:num]
+        batch = self.left[:num]
         try:
             answers = await self._generate(generator, batch)
         except CacheRefusedError:
             if num == 1:
                 raise
-            await self._answer(generator, left, num // 2)
-            await self._answer(generator, left, num - num // 2)
+            await self._answer(generator, num // 2)
+            await self._answer(generator, num - num // 2)
             return
-        del left[:num]
+        del self.left[:num]
         for asked, answer in zip(batch, answers, strict=True):
             self.totals.num_prompts += 1
             self.totals.num_tokens += answer.num_tokens
@@ -394,7 +427,7 @@ class _Run:
         )
 
     def _exchange(self, standing: SiloGeneration, worker: str) -> Exchange:
-        silo = self.state.enrolled().name
+        state, silo = self.place.state, self.place.state.enrolled().name
         terms = Terms(
             job_id=standing.id,
             replica=0,
@@ -405,11 +438,22 @@ class _Run:
         )
         protocol = SiloProtocol(
             terms,
-            identity=self.state.identity(),
-            trust=self.state.trust(),
+            identity=state.identity(),
+            trust=state.trust(),
             codec=Codec(self.spec.codec),
             served_phases=GENERATION_PHASES,
         )
-        connect = gateway_connector(self.client, job=standing.id, replica=0, epoch=standing.epoch, silo=silo)
+        connect = gateway_connector(
+            self.place.client, job=standing.id, replica=0, epoch=standing.epoch, silo=silo
+        )
         # The control plane tells when the worker is lost; giving up here would only be sooner than it knows.
         return Exchange(protocol, connect=connect, peer=worker, patience_seconds=math.inf)
+
+
+async def _moves_on(session: GenerationSession, epoch: int) -> bool:
+    """Wait a while for the control plane to know more than that the conversation failed."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SETTLING_SECONDS):
+            await session.moved(epoch)
+            return True
+    return False

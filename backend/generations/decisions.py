@@ -8,6 +8,7 @@ from backend.db.models import GenerationState
 from backend.jobs.decisions import LeaseView
 from backend.jobs.moves import Why
 from backend.jobs.placing import Need, WorkerView, choose, what_lacks
+from splitlearn.control_plane.generation_schemas import TOO_LONG
 
 MAX_HOSTINGS = 5
 """Workers that a session is given at most: one that ends them all must not have every worker in turn."""
@@ -163,7 +164,7 @@ def _silo_silent(view: GenerationView, limits: Limits) -> Why:
 def _too_long(view: GenerationView, limits: Limits) -> Why:
     what = f"ended it after {limits.longest.total_seconds():g} s (TRUNKLINE_GENERATION_SECONDS)"
     next_ = "ask for fewer prompts at once, or begin another"
-    return Why("too_long", _PLATFORM, what, view.state.value, next_)
+    return Why(TOO_LONG, _PLATFORM, what, view.state.value, next_)
 
 
 def _needed(view: GenerationView, limits: Limits) -> Why:

@@ -187,7 +187,7 @@ class _Texts:
 
     def began_anew(self) -> None:
         """Say that the worker was lost."""
-        _say("the worker was lost; what was under way begins anew at another")
+        _say("the worker was lost, or is needed elsewhere; what was under way begins anew")
 
     def differs(self) -> None:
         """Say that what was shown does not count."""
@@ -217,7 +217,7 @@ class _Json:
 
     def began_anew(self) -> None:
         """Say that the worker was lost."""
-        _say("the worker was lost; what was under way begins anew at another")
+        _say("the worker was lost, or is needed elsewhere; what was under way begins anew")
 
     def differs(self) -> None:
         """Nothing was printed that does not count."""

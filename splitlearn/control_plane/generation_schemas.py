@@ -24,6 +24,9 @@ from splitlearn.control_plane.schemas import (
 MAX_TOKENS_TOLD = (1 << 53) - 1
 """Largest count of tokens that is told: every JSON reader holds it exactly."""
 
+TOO_LONG = "too_long"
+"""Reason of a session that has held its worker for as long as one may; another one may be opened."""
+
 # Silos
 
 

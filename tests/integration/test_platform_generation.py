@@ -3,11 +3,12 @@
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,10 @@ class Begun:
         """So many characters of standard output, or all that is left."""
         assert self.process.stdout is not None
         return self.process.stdout.read(num)
+
+    def read_line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
 
     def finished(self) -> tuple[str, str]:
         """What is left of the output, and all of standard error, of a command that went well."""
@@ -273,9 +278,21 @@ class TestFaults:
         platform.wait(lambda: platform.worker and not platform.worker.is_running, what="the worker's end")
         platform.restart_worker()
         rest, errors = process.finished()
-        assert "begins anew at another" in errors
+        assert "what was under way begins anew" in errors
         assert begun + rest == whole_texts(platform, "north", PROMPTS[:1], long)[0] + "\n"
         assert platform.sessions()[0]["epoch"] == 2
+
+    def test_a_session_that_has_had_its_time_is_followed_by_another(self, platform: Platform) -> None:
+        prompts = [f"note {number}" for number in range(6)]
+        words = [word for prompt in prompts for word in ("-p", prompt)]
+        process = platform.begin("north", *words, "--batch-size", "1", "--max-new-tokens", "200", "--json")
+        first = process.read_line()
+        _let_it_be_old(platform)
+        rest, _ = process.finished()
+        texts = [answer["text"] for answer in objects(first + rest)[:-1]]
+        assert texts == whole_texts(platform, "north", prompts, 200)
+        newest = platform.sessions()[:2]
+        assert [session["reason_code"] for session in newest] == ["finished", "too_long"]
 
     def test_a_killed_silo_s_session_ends_by_itself(self, platform: Platform) -> None:
         process = self._generating(platform)
@@ -291,7 +308,7 @@ class TestFaults:
         process = self._generating(platform)
         process.process.send_signal(signum)
         process.read()
-        assert process.process.wait(PATIENCE_SECONDS) == code
+        assert process.process.wait(PATIENCE_SECONDS) == code, process.errors
         platform.wait(lambda: platform.sessions()[0]["state"] == "ended", what="the session's end")
         assert platform.sessions()[0]["reason_code"] == "finished"
         self._next_is_served(platform)
@@ -301,7 +318,7 @@ class TestFaults:
         session = platform.sessions()[0]["id"]
         platform.stage.admin.call("POST", f"/jobs/{platform.job_id}/generations/{session}/end")
         process.read()
-        assert process.process.wait(PATIENCE_SECONDS) == 12
+        assert process.process.wait(PATIENCE_SECONDS) == 12, process.errors
         assert "admin ended the session" in process.errors
 
     def test_without_a_worker_waits_no_longer_than_asked(self, platform: Platform) -> None:
@@ -358,6 +375,15 @@ class TestRefusals:
         assert done.returncode == 3
         assert "no chat template" in done.stderr
         assert platform.sessions()[0]["state"] == "ended"
+
+
+def _let_it_be_old(platform: Platform) -> None:
+    """Let the session that is hosted have begun long ago."""
+    database = platform.stage.folder / "trunkline.db"
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        connection.execute(
+            "UPDATE generations SET hosted_at = '2020-01-01 00:00:00.000000' WHERE state = 'hosted'"
+        )
 
 
 def _agent_is_undisturbed(platform: Platform, silo: str) -> bool:
