@@ -5,17 +5,16 @@ from contextlib import AsyncExitStack
 import structlog
 
 from splitlearn.control_plane.job_log import JobLog
-from splitlearn.control_plane.models import fetch_manifest, fetch_model, manifest_digest
 from splitlearn.control_plane.schemas import LeaseAnswer
 from splitlearn.exchange import Exchange
 from splitlearn.parties import ComputeThread, Progress, RoundFinished, StuckError, TrunkParty
 from splitlearn.partition import TrunkSegment
-from splitlearn.planning import Role
 from splitlearn.spec import JobSpec
 from splitlearn.training import TrunkTrainer, replica_party
 from worker.averages import CommittedPeers, meet_peers
 from worker.checkpoints import LeasedCheckpoints, RoundPublisher, open_checkpoints
-from worker.memory import Demand, explain_out_of_memory, is_out_of_memory, refuse_too_large
+from worker.fetching import fetch_demand
+from worker.memory import Demand, explain_out_of_memory, is_out_of_memory
 from worker.orders import Order, Orders
 from worker.reporting import RoundReporter
 from worker.starting import begin_trunk
@@ -87,7 +86,7 @@ class Attempt:
     async def _host(self) -> None:
         station, lease = self._station, self._lease
         spec = await station.vouched_spec(lease)
-        demand = await self._fetch(spec)
+        demand = await fetch_demand(station, spec)
         self._demand = demand
         home, folder = station.home, station.job_folder(lease.job)
         checkpoints = await open_checkpoints(home, lease, spec, folder)
@@ -120,33 +119,6 @@ class Attempt:
                 self._is_complete = party.is_over if peers is not None else is_last
                 self._trunk, self._is_trained = trunk, self._is_complete or self._is_round_done
                 self._result_round = party.rounds.result_round
-
-    async def _fetch(self, spec: JobSpec) -> Demand:
-        """Bring the trunk's layers here, unless there is no hope that they fit."""
-        cut, station = spec.silos[0].cut, self._station
-        path = await station.home.ask(
-            lambda client: fetch_model(
-                client,
-                manifest_digest(spec.model),
-                roles=[Role.TRUNK],
-                bottom_layers=cut.bottom_layers,
-                top_layers=cut.top_layers,
-                cache=station.models,
-                tokenizer=False,
-            )
-        )
-        digest = manifest_digest(spec.model)
-        manifest = await station.home.ask(lambda client: fetch_manifest(client, digest, station.models))
-        station.used(digest)
-        folder = manifest.folder(path)  # which knows all tensors' sizes, and needs the trunk's files alone
-        demand = Demand(
-            spec,
-            folder,
-            folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers),
-            on_heap=any(device.type == "cpu" for device in station.devices),
-        )
-        refuse_too_large(demand, station.describe_devices())
-        return demand
 
     def _party(
         self,

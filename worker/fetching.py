@@ -1,17 +1,13 @@
 """Brings a trunk's layers here, unless there is no hope that they fit."""
 
-from typing import TYPE_CHECKING
-
 from splitlearn.control_plane.models import fetch_manifest, fetch_model, manifest_digest
 from splitlearn.planning import Role
 from splitlearn.spec import JobSpec
 from worker.memory import Demand, refuse_too_large
-
-if TYPE_CHECKING:
-    from worker.station import Station
+from worker.station import Station
 
 
-async def fetch_demand(station: "Station", spec: JobSpec) -> Demand:
+async def fetch_demand(station: Station, spec: JobSpec) -> Demand:
     """Download the trunk's layers of a job, and return what the job asks of this worker's memory.
 
     Raises:

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from splitlearn.channel import Terms
-from splitlearn.control_plane.blobs import fetch_blob
 from splitlearn.control_plane.connecting import gateway_connector
 from splitlearn.control_plane.generation_schemas import GenerationLease
 from splitlearn.errors import StorageError
@@ -28,6 +27,7 @@ from worker.fetching import fetch_demand
 from worker.generation_keeper import Progress
 from worker.memory import Demand, explain_out_of_memory, is_out_of_memory
 from worker.station import Station
+from worker.stored_files import bring, keep_only
 from worker.trunk_cache import TrunkCache
 from worker.verification import vouched_spec
 
@@ -107,9 +107,10 @@ class GenerationAttempt:
         self._asked_at = time.monotonic()
 
     async def _fetch_result(self) -> Path:
-        blob, folder = self._lease.result, self._station.state.path / "results"
-        await asyncio.to_thread(_keep_only, folder, blob.digest)
-        return await self._station.home.ask(lambda client: fetch_blob(client, blob, folder / blob.digest))
+        path = self._station.state.path / "results" / self._lease.result.digest
+        await asyncio.to_thread(keep_only, [path])
+        await bring(self._station.home, self._lease.result, path)
+        return path
 
     def _exchange(self, spec: JobSpec) -> Exchange:
         lease, identity = self._lease, self._station.state.identity()
@@ -179,10 +180,3 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             f"the job's result {path} cannot be read ({error}); free memory or disk"
         ) from error
     return tensors
-
-
-def _keep_only(folder: Path, name: str) -> None:
-    """Delete the results of earlier sessions."""
-    for other in folder.iterdir() if folder.is_dir() else ():
-        if other.name.partition(".")[0] != name:
-            other.unlink(missing_ok=True)
