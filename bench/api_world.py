@@ -26,7 +26,7 @@ def silo_name(number: int) -> str:
 def make_spec(silos: list[int]) -> dict[str, Any]:
     """Return a job of these silos that may be submitted."""
     named = [{"name": silo_name(number), "dataset": DATASET} for number in silos]
-    return {"name": "bench", "model": MODEL, "silos": named}
+    return {"name": "bench", "model": MODEL, "silos": named, "silo_blocks": "frozen"}
 
 
 def make_first(server: Server) -> None:
