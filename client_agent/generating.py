@@ -66,6 +66,9 @@ _OF_THE_OTHER_SIDE = (
 """What may be better at another worker: this one died, or was told to end."""
 
 _FINAL = (CacheRefusedError, PhaseRefusedError, StuckError)
+_WHILE_LOADING = frozenset({"idle", "needed_elsewhere", "silo_away", "silo_silent"})
+"""Reasons of a session whose silo did not come in time."""
+
 _SETTLING_SECONDS = 20.0
 """After a failed conversation the control plane mostly knows more: worker lost, or session ended."""
 
@@ -277,6 +280,7 @@ class _Run:
     left: list[_Asked]
     totals: Totals = field(default_factory=Totals)
     _shown: ShownText = field(default_factory=ShownText, init=False)
+    _was_late: bool = field(default=False, init=False)
 
     @classmethod
     async def prepared(
@@ -306,14 +310,18 @@ class _Run:
         """Answer what is left within a session, at as many workers as it takes.
 
         One that has had its time leaves the rest to another, if it has answered anything: so whoever waits
-        gets a turn between the two.
+        gets a turn between the two. And one that has ended while this silo loaded its blocks is followed by
+        another, once: they are loaded now.
         """
         num_left = len(self.left)
         try:
             await self._answer_all(session)
         except GenerationEndedError as error:
-            if error.code != TOO_LONG or len(self.left) == num_left:
+            had_its_time = error.code == TOO_LONG and len(self.left) < num_left
+            was_late = error.code in _WHILE_LOADING and not (self.totals.num_workers or self._was_late)
+            if not (had_its_time or was_late):
                 raise
+            self._was_late = was_late
 
     async def _answer_all(self, session: GenerationSession) -> None:
         over, num_failed = 0, 0

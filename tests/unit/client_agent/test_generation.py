@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from client_agent.cli.generating import find_job
+from client_agent.generating import _Asked, _Run
 from client_agent.generation_prompts import Prompt, Wanted, WantedError, read_prompt_file, read_prompts
 from client_agent.generation_session import GenerationEndedError, GenerationSession, NoWorkerError
 from client_agent.generation_text import ShownText
@@ -188,6 +189,35 @@ class TestSession:
     def test_ends_where_the_control_plane_is_away_for_too_long(self) -> None:
         with pytest.raises(GenerationEndedError, match="was away for 60 s"):
             in_session(FakeClient(UnreachableError("nobody answers")), "moved", epoch=1)
+
+
+class EndedSession:
+    """A session that has ended before a worker was asked anything."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    async def hosted(self, *, after_epoch: int) -> SiloGeneration:
+        raise GenerationEndedError(f"ended under epoch {after_epoch}", code=self._code)
+
+
+class TestRun:
+    def run(self) -> _Run:
+        nothing: Any = None
+        return _Run(nothing, nothing, nothing, nothing, nothing, left=[_Asked(0, [1])])
+
+    @pytest.mark.parametrize("code", ["idle", "silo_silent"])
+    def test_is_given_another_session_once_where_loading_took_too_long(self, code: str) -> None:
+        run, session = self.run(), EndedSession(code)
+        asyncio.run(run.at(session))  # type: ignore[arg-type]
+        assert run.left
+        with pytest.raises(GenerationEndedError):
+            asyncio.run(run.at(session))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("code", ["too_long", "ended_by_admin", "no_result"])
+    def test_ends_with_its_session_else(self, code: str) -> None:
+        with pytest.raises(GenerationEndedError):
+            asyncio.run(self.run().at(EndedSession(code)))  # type: ignore[arg-type]
 
 
 class TestFindJob:
