@@ -85,15 +85,17 @@ class GenerationHost:
             on_confirmed=watch.confirmed,
         )
         watch.began()
+        end = "failed"
         self._obey(orders)
         try:
             async with keeper.keeping():
                 body = await self._outcome(attempt, lease, orders)
                 if body is not None:
                     await self._release(body, lease)
+                end = "generated" if body is None or body.outcome != "failed" else end
         finally:
             self._obey(None)
-            watch.ended("generated")
+            watch.ended(end)
         if body is not None and body.outcome == "stuck":
             self._on_stuck(StuckError(f"{body.reason.what}; {body.reason.next}"))
 
