@@ -102,7 +102,8 @@ class PlatformJobs:
         for silo in spec.silos:
             target = self.folder / "exported" / job_id / silo.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.federation.deployment.export(silo.name, job=job_id, target=target)
+            if not target.exists():
+                self.federation.deployment.export(silo.name, job=job_id, target=target)
             found[silo.name] = _tensors(target)
         return found
 
