@@ -141,7 +141,11 @@ class JobDetailAnswer(JobAnswer):
 
 
 class RoundAnswer(Answer):
-    """A committed round."""
+    """A committed round.
+
+    Attributes:
+        replica: Which trunk's; the number after the last one's stands for their average.
+    """
 
     number: int
     replica: int
