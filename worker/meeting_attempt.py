@@ -41,6 +41,7 @@ class MeetingAttempt:
         assert lease.meeting is not None, "the lease is a meeting's"
         self._station, self._lease, self._meeting = station, lease, lease.meeting
         self._orders, self._on_reached, self._job_log = orders, on_reached, job_log
+        self._publisher = RoundPublisher(station.home, lease)  # which counts the seconds from here
         self._is_done = False
 
     async def run(self) -> Hosted:
@@ -98,5 +99,5 @@ class MeetingAttempt:
         self._job_log.tell("blocks_averaged", round_number=summed.round, seconds=summed.seconds)
 
     async def _commit(self, average: Path) -> None:
-        await RoundPublisher(self._station.home, self._lease).publish(self._meeting.round, average)
+        await self._publisher.publish(self._meeting.round, average)
         self._is_done = True
