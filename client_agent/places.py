@@ -2,13 +2,16 @@
 
 import fcntl
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from splitlearn.errors import StorageError
 
+_LOOK_SECONDS = 0.1
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -98,8 +101,11 @@ class JobFolder:
         return self.path / "agent.log"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, *, wait_seconds: float = 0.0) -> Iterator[None]:
         """Keep every other process out of the folder; the kernel lets go when this one dies.
+
+        Args:
+            wait_seconds: How long another process may take to let go.
 
         Raises:
             JobRunsError: Another process holds it.
@@ -113,13 +119,23 @@ class JobFolder:
                 f"cannot write to {self.path} ({error.strerror}); free space or correct its permissions"
             ) from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise JobRunsError(
-                    f"job {self.job_id} is running here; stop the agent or cancel the job first"
-                ) from error
+            until = time.monotonic() + wait_seconds
+            while not _locked(lock):
+                if time.monotonic() >= until:
+                    raise JobRunsError(
+                        f"job {self.job_id} is running here; stop the agent or cancel the job first"
+                    )
+                time.sleep(_LOOK_SECONDS)
             yield
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock a file, unless another process has done so; return whether it is ours."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+from contextlib import suppress
 
 import torch
 import transformers.models.auto.modeling_auto  # noqa: F401 - loaded before the fork
@@ -35,6 +36,8 @@ from splitlearn.spec import JobSpec
 
 _ENDED_IN_ORDER = 0
 _SUPERVISOR_GONE = 70
+_PREDECESSOR_SECONDS = 60.0
+"""The process of a supervisor that was killed ends by itself, but not before the processor has time for it."""
 _log = logging.getLogger(LOGGER)
 
 
@@ -48,7 +51,7 @@ def run_job(order: Order, channel: socket.socket) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     torch.set_num_threads(order.threads)
     folder = AgentFolder(order.state_dir).job(order.job_id)
-    with folder.held():
+    with folder.held(wait_seconds=_PREDECESSOR_SECONDS):
         log_to(folder.log, also_stderr=False, log_format=order.log_format)
         try:
             asyncio.run(_converse(order, channel))
@@ -79,13 +82,15 @@ async def _converse(order: Order, channel: socket.socket) -> None:
 
 
 async def _listen(reader: asyncio.StreamReader, view: JobView, work: "asyncio.Task[Ended]") -> None:
-    while data := await reader.readline():
-        message = ToJob.validate_json(data)
-        if isinstance(message, Update):
-            await view.update(message.job)
-        else:
-            _log.info("stopping: the supervisor asked for it")
-            work.cancel()
+    # A supervisor that is killed before it has read our last word resets the line instead of ending it.
+    with suppress(OSError):
+        while data := await reader.readline():
+            message = ToJob.validate_json(data)
+            if isinstance(message, Update):
+                await view.update(message.job)
+            else:
+                _log.info("stopping: the supervisor asked for it")
+                work.cancel()
     # Nobody is there to tell anything. Checkpoints are whole at any moment, so this one is as good as any.
     os._exit(_SUPERVISOR_GONE)
 

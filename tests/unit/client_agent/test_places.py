@@ -1,3 +1,5 @@
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,14 @@ class TestHeld:
     def test_keeps_others_out(self, folder: AgentFolder) -> None:
         with folder.job(ONE).held(), pytest.raises(JobRunsError), folder.job(ONE).held():
             pass
+
+    def test_waits_for_one_that_is_about_to_let_go(self, folder: AgentFolder) -> None:
+        with ExitStack() as other:
+            other.enter_context(folder.job(ONE).held())
+            leaving = threading.Timer(0.3, other.close)
+            leaving.start()
+            with folder.job(ONE).held(wait_seconds=30):
+                leaving.join()
 
     def test_lets_go_at_the_end(self, folder: AgentFolder) -> None:
         with folder.job(ONE).held():
