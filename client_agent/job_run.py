@@ -40,6 +40,7 @@ from splitlearn.control_plane.schemas import ApprovalBody, FinishBody, SiloJob, 
 from splitlearn.errors import (
     ChannelError,
     LinkError,
+    NoSpaceError,
     ProtocolError,
     TrainingError,
     TrunklineError,
@@ -175,8 +176,11 @@ class JobRun:
         return self._registry.get(self._spec.silos[self._spec.silo_index(self._silo)].dataset)
 
     async def _refuse(self, error: TrunklineError) -> Ended:
-        """Refuse the job, where this silo's word is still out; else its part fails."""
-        if self._view.job.approval != _WAITING:
+        """Refuse the job, where this silo's word is still out; else its part fails.
+
+        A full disk is no reason to refuse: the same job can be tried again when there is space.
+        """
+        if self._view.job.approval != _WAITING or isinstance(error, NoSpaceError):
             raise error
         _log.warning("refused: %s", loggable(error))
         self._job_log.tell("refused", level="warning", code=error.code)

@@ -37,7 +37,7 @@ from splitlearn.spec import JobSpec
 _ENDED_IN_ORDER = 0
 _SUPERVISOR_GONE = 70
 _PREDECESSOR_SECONDS = 60.0
-"""The process of a supervisor that was killed ends by itself, but not before the processor has time for it."""
+"""The process of a supervisor that was killed ends by itself, but not before it gets the processor."""
 _log = logging.getLogger(LOGGER)
 
 

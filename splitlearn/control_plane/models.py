@@ -11,7 +11,7 @@ from splitlearn.control_plane.blobs import RESERVE_BYTES, fetch_blob
 from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.durable_file import read_if_there, write_durably
 from splitlearn.control_plane.schemas import BlobRef
-from splitlearn.errors import ModelError, StorageError
+from splitlearn.errors import ModelError, NoSpaceError, StorageError
 from splitlearn.planning.cut import Cut, Role
 from splitlearn.planning.manifest import MAX_MANIFEST_BYTES, BlobFile, ModelManifest
 
@@ -115,9 +115,11 @@ def _refuse_full_disk(wanted: Iterable[BlobFile], cache: Path) -> None:
         ) from error
     needed = sum(missing.values())
     if needed and free < needed + RESERVE_BYTES:
-        raise StorageError(
-            f"no space for the model in {cache}: {needed} bytes needed and {RESERVE_BYTES} kept in reserve, "
-            f"{free} free; free space, or put the state folder on a larger disk"
+        numbers = f"{needed} bytes needed and {RESERVE_BYTES} kept in reserve, {free} free"
+        raise NoSpaceError(
+            f"no space for the model in {cache}: {numbers}; free space, or put the state folder on a "
+            "larger disk",
+            public=f"its disk is full: {numbers} for the model; free space there, then retry the job",
         )
 
 

@@ -18,7 +18,7 @@ from client_agent.processes.messages import Ended
 from client_agent.training_loop import Attempt
 from splitlearn.control_plane.errors import JobOverError, NoLeaseError
 from splitlearn.control_plane.schemas import BlobRef, DesiredState, SiloJob, SiloLease
-from splitlearn.errors import LinkError, StorageError, TrunklineError
+from splitlearn.errors import LinkError, NoSpaceError, StorageError, TrunklineError
 from splitlearn.spec import JobSpec
 from splitlearn.tasks import DataReport, SiloData
 
@@ -171,6 +171,18 @@ class TestApproval:
         control.approve = then_leased  # type: ignore[method-assign]
         assert stage.play(control).outcome == "finished"
         assert control.said == [("approved", "approved"), ("completed", "completed")]
+
+    def test_fails_on_a_full_disk_and_may_be_tried_again(self, stage: Stage) -> None:
+        def prepare(*_: Any, **__: Any) -> Prepared:
+            raise NoSpaceError(
+                "no space for /private: 7 bytes needed", public="its disk is full: 7 bytes needed"
+            )
+
+        stage.prepare = prepare
+        control = FakeControl()
+        ended = stage.play(control)
+        assert (ended.outcome, control.said) == ("failed", [("failed", "no_space")])
+        assert control.reasons == ["silo 'north': its disk is full: 7 bytes needed"]
 
     def test_is_refused_by_what_others_may_know(self, stage: Stage) -> None:
         def disagree(*_: Any, **__: Any) -> Prepared:
