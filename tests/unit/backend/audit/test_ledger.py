@@ -145,6 +145,15 @@ class TestTampering:
             connection.execute(text(statement))
         verified(database)
 
+    @pytest.mark.parametrize("tables", ["audit_rows", "audit_head", "organizations CASCADE"])
+    def test_emptying_is_refused_too(self, world: World, tables: str) -> None:
+        database = world.server.database
+        if database.engine.dialect.name != "postgresql":
+            pytest.skip("SQLite knows no TRUNCATE")
+        with pytest.raises(DBAPIError, match="only ever added"), database.engine.begin() as connection:
+            connection.execute(text(f"TRUNCATE {tables}"))
+        verified(database)
+
     @pytest.mark.parametrize(
         ("statement", "said"),
         [
