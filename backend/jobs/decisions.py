@@ -75,6 +75,7 @@ class JobView:
         last_worker: Who held its lease last.
         need: What it asks of a worker; None where that is not known, or not asked about.
         reason_code: Why it is in its state.
+        min_silos: With so many it goes on where others are lost; None where it does not.
     """
 
     state: JobState
@@ -88,6 +89,7 @@ class JobView:
     reason_code: str = ""
     replicas: tuple[ReplicaView, ...] = ()
     meeting: ReplicaView | None = None
+    min_silos: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +130,17 @@ class Explain:
     why: Why
 
 
+@dataclass(frozen=True, slots=True)
+class GoOnWithout:
+    """Give these silos up; where the job is hosted it begins again with the others."""
+
+    silos: tuple[str, ...]
+
+
 SILO_AWAY = "silo_away"
 """Reason of a job that was queued because silos made no progress within patience."""
 
-Action = Move | Reclaim | Assign | Dispatch | Explain
+Action = Move | Reclaim | Assign | Dispatch | GoOnWithout | Explain
 
 _PLATFORM = "control plane"
 
@@ -147,11 +156,8 @@ def decide(job: JobView, workers: Sequence[WorkerView], *, now: datetime) -> Act
     if job.desired is Desired.CANCEL:
         why = Why("cancelled", _PLATFORM, "was asked to cancel", job.state.value, "retry or clone it")
         return Move(JobState.CANCELLED, why)
-    revoked = [silo.name for silo in job.silos if silo.is_revoked and not silo.is_finished]
-    if revoked:
-        next_ = "clone the job without it, or enrol it again under a new name"
-        why = Why("silo_revoked", revoked[0], "was revoked and cannot go on", job.state.value, next_)
-        return Move(JobState.FAILED, why)
+    if (revoked := _revoked(job)) is not None:
+        return revoked
     action: Action | None = None
     match job.state:
         case JobState.AWAITING_APPROVAL:
@@ -168,6 +174,21 @@ def decide(job: JobView, workers: Sequence[WorkerView], *, now: datetime) -> Act
         case JobState.FINISHING:
             action = _finish(job, now=now)
     return action
+
+
+def _revoked(job: JobView) -> Action | None:
+    """Return what a revoked silo brings about; in a job that is trained it has nothing left to do."""
+    waited_for = [silo for silo in job.silos if not silo.is_finished]
+    revoked = tuple(silo.name for silo in waited_for if silo.is_revoked)
+    if not revoked or job.state is JobState.FINISHING:
+        return None
+    num_left = len(waited_for) - len(revoked)
+    may_lose = job.min_silos is not None and num_left >= max(job.min_silos, 1)
+    if may_lose and job.state is not JobState.AWAITING_APPROVAL:
+        return GoOnWithout(revoked)
+    next_ = "clone the job without it; or invite it anew, and clone the job then"
+    why = Why("silo_revoked", revoked[0], "was revoked and cannot go on", job.state.value, next_)
+    return Move(JobState.FAILED, why)
 
 
 def _await_approval(job: JobView, *, now: datetime) -> Action | None:
@@ -317,7 +338,7 @@ def _go_on(job: JobView) -> Action | None:
 
 
 def _finish(job: JobView, *, now: datetime) -> Action | None:
-    missing = [silo.name for silo in job.silos if not silo.is_finished]
+    missing = [silo.name for silo in job.silos if not silo.is_finished and not silo.is_revoked]
     if not missing:
         why = Why("completed", "silos", "all have their results", "finishing", "export them at each silo")
         return Move(JobState.COMPLETED, why)

@@ -131,10 +131,20 @@ def worker_view(worker: Worker, *, is_idle: bool = True) -> WorkerView:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Tolerance:
+    """How long a job waits, and with how few silos it goes on; None: with all alone."""
+
+    patience: timedelta
+    min_silos: int | None
+
+
 @lru_cache(maxsize=4096)
-def _patience(spec_bytes: bytes) -> timedelta:
+def _tolerance(spec_bytes: bytes) -> _Tolerance:
     """Parsing a specification costs more than all the rest of a look; it never changes."""
-    return timedelta(seconds=JobSpec.parse(spec_bytes).patience_seconds)
+    spec = JobSpec.parse(spec_bytes)
+    min_silos = spec.min_silos if spec.on_lost_silo == "continue" else None
+    return _Tolerance(timedelta(seconds=spec.patience_seconds), min_silos)
 
 
 def _committed(session: Session, jobs: Sequence[Any]) -> Mapping[uuid.UUID, dict[int, int]]:
@@ -164,7 +174,7 @@ def _view(
         state=job.state,
         desired=job.desired,
         since=job.state_since or job.updated_at,
-        patience=_patience(job.spec_bytes),
+        patience=_tolerance(job.spec_bytes).patience,
         silos=tuple(silos),
         lease=None if lease is None or lease.released_at is not None else _lease_view(lease),
         last_worker=None if lease is None else lease.name,
@@ -172,6 +182,7 @@ def _view(
         reason_code=job.reason_code,
         replicas=replicas,
         meeting=meeting,
+        min_silos=_tolerance(job.spec_bytes).min_silos,
     )
 
 

@@ -25,11 +25,13 @@ from backend.jobs.decisions import (
     Assign,
     Dispatch,
     Explain,
+    GoOnWithout,
     Move,
     Reclaim,
     decide,
 )
 from backend.jobs.dispatch import Dispatcher
+from backend.jobs.lost_silos import go_on_without_revoked
 from backend.jobs.moves import Why, explain, move, release_replica
 from backend.jobs.overview import ActiveJob, active_jobs, crew_of
 from backend.jobs.placing import WorkerView, in_turn
@@ -194,6 +196,8 @@ def _act(session: Session, server: Server, job: Job, action: Action) -> Errand |
             move(session, job, action.state, action.why, now=now)
         case Reclaim():
             _reclaim(session, job, action, now=now)
+        case GoOnWithout():
+            go_on_without_revoked(session, job, action.silos, now=now)
         case Assign():
             return _assign(session, server, job, action, now=now)
         case Dispatch():

@@ -12,6 +12,7 @@ from backend.jobs.decisions import (
     Assign,
     Dispatch,
     Explain,
+    GoOnWithout,
     JobView,
     LeaseView,
     Move,
@@ -220,10 +221,27 @@ class TestPlace:
         assert outcome(view, "gpu-1") == (Move, JobState.PAUSED, "paused", "control plane")
 
 
-@pytest.mark.parametrize("state", sorted(set(JobState) - ENDED - {JobState.SUBMITTED}))
+@pytest.mark.parametrize("state", sorted(set(JobState) - ENDED - {JobState.SUBMITTED, JobState.FINISHING}))
 def test_a_job_of_a_revoked_silo_fails_and_names_it(state: JobState) -> None:
     view = job(state, silos=(APPROVED, REVOKED), lease=LEASE)
     assert outcome(view, "gpu-1") == (Move, JobState.FAILED, "silo_revoked", "south")
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.PREPARING, JobState.RUNNING, JobState.PAUSED])
+def test_a_job_that_may_lose_silos_goes_on_without_a_revoked_one(state: JobState) -> None:
+    view = job(state, silos=(APPROVED, REVOKED), lease=LEASE, min_silos=1)
+    assert decide(view, [], now=NOW) == GoOnWithout(("south",))
+
+
+@pytest.mark.parametrize("silos", [(APPROVED, REVOKED), (REVOKED,)])
+def test_where_too_few_are_left_it_fails(silos: tuple[SiloView, ...]) -> None:
+    view = job(JobState.RUNNING, silos=silos, lease=LEASE, min_silos=len(silos))
+    assert outcome(view, "gpu-1") == (Move, JobState.FAILED, "silo_revoked", "south")
+
+
+def test_a_job_that_is_trained_waits_for_no_revoked_silo() -> None:
+    view = job(JobState.FINISHING, silos=(FINISHED, REVOKED))
+    assert outcome(view)[1] == JobState.COMPLETED
 
 
 def test_a_silo_that_is_revoked_after_its_part_takes_nothing_away() -> None:

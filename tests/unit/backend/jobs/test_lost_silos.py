@@ -80,6 +80,23 @@ class TestGoingOn:
         assert federation.lease(job_id, epoch=3)["lost"] == ["south"]
 
 
+class TestRevoked:
+    def test_ends_a_silos_part_and_the_job_goes_on(self, federation: Federation) -> None:
+        job_id = federation.running(on_lost_silo="continue")
+        federation.commit(job_id, 1)
+        federation.world.admin.ok("POST", "/silos/south/revoke", {})
+        federation.look()
+        assert federation.job(job_id)["state"] == "preparing"
+        assert federation.lease(job_id, epoch=2)["lost"] == ["south"]
+        assert finished(federation, job_id) == {"north": None, "south": "lost"}
+
+    def test_fails_a_job_that_waits_for_all(self, federation: Federation) -> None:
+        job_id = federation.running()
+        federation.world.admin.ok("POST", "/silos/south/revoke", {})
+        federation.look()
+        assert federation.state(job_id) == ("failed", "silo_revoked")
+
+
 class TestWaiting:
     def test_is_what_a_job_does_that_does_not_say_otherwise(self, federation: Federation) -> None:
         job_id = federation.running()
