@@ -197,7 +197,10 @@ class PlatformFederation:
         self._await_datasets(control_plane)
         self._stopwatch.ended("agents started")
         spec = self._spec.model_copy(update={"model": model})
-        job = control_plane.call("POST", "/jobs", {"spec": spec.model_dump(mode="json")})
+        body = {"spec": spec.model_dump(mode="json")}
+        if spec.schedule == AUTO:
+            self._await_worker(control_plane, body)
+        job = control_plane.call("POST", "/jobs", body)
         self._deployment.remember(job_id=job["id"])
         self._take_over(job)
         self._stopwatch.ended("job submitted")
@@ -210,6 +213,15 @@ class PlatformFederation:
         if job["state"] in {"failed", "cancelled"}:
             control_plane.call("POST", f"/jobs/{self.job_id}/retry", {})
         self._stopwatch.ended("agents started")
+
+    def _await_worker(self, control_plane: ControlPlane, body: Mapping[str, Any]) -> None:
+        """Wait until the worker is online: a schedule is chosen by who is there when the job is submitted."""
+
+        def find() -> bool | None:
+            self._look_around()
+            return True if control_plane.call("POST", "/jobs/plan", body)["placements"] else None
+
+        wait_for(find, timeout_seconds=_READY_SECONDS, what="the worker")
 
     def _take_over(self, job: Mapping[str, Any]) -> None:
         """Go on with the schedule that the control plane has chosen, where it was left open."""
