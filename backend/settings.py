@@ -11,10 +11,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from backend.log import LogFormat
 from backend.notices.settings import NoticeSettings
 from backend.openid.settings import OpenIdSettings
+from splitlearn.control_plane.broker import refuse_other_brokers
+from splitlearn.control_plane.errors import SettingError
 from splitlearn.identity import InvalidKeyError, PublicKey
 
 MAX_URL: Final = 255
 """Characters of a gateway's address, which is a key in the database."""
+
+MAX_TOKEN_DAYS: Final = 3650
+"""Longest life of a user's API token, whatever is set."""
+
+MAX_INVITATION_HOURS: Final = 24 * 90
+"""Longest validity of an invitation, likewise."""
 
 
 class Settings(NoticeSettings, OpenIdSettings, BaseSettings):
@@ -87,10 +95,10 @@ class Settings(NoticeSettings, OpenIdSettings, BaseSettings):
     root_file: Path | None = None
     root_public_key: str | None = None
     session_hours: int = Field(default=12, ge=1, le=24 * 30)
-    api_token_days: int = Field(default=90, ge=1, le=3650)
-    max_api_token_days: int = Field(default=365, ge=1, le=3650)
-    invitation_hours: int = Field(default=72, ge=1, le=24 * 90)
-    max_invitation_hours: int = Field(default=24 * 30, ge=1, le=24 * 90)
+    api_token_days: int = Field(default=90, ge=1, le=MAX_TOKEN_DAYS)
+    max_api_token_days: int = Field(default=365, ge=1, le=MAX_TOKEN_DAYS)
+    invitation_hours: int = Field(default=72, ge=1, le=MAX_INVITATION_HOURS)
+    max_invitation_hours: int = Field(default=24 * 30, ge=1, le=MAX_INVITATION_HOURS)
     certificate_days: int = Field(default=365, ge=1, le=3650)
     login_nonce_seconds: int = Field(default=60, ge=5, le=600)
     party_session_seconds: int = Field(default=3600, ge=60, le=86400)
@@ -138,6 +146,16 @@ class Settings(NoticeSettings, OpenIdSettings, BaseSettings):
         value = value.rstrip("/")
         if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
             raise ValueError(f"{value!r} is not http(s)://host[:port][/path]")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_served(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            if value is not None and (url := value.get_secret_value()):
+                refuse_other_brokers(url)
+        except SettingError as error:
+            raise ValueError(error.message) from error
         return value
 
     @field_validator("gateway_url")

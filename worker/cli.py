@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from splitlearn.errors import TrunklineError
+from splitlearn.setting_errors import setting_sentences
 
 _EPILOG = "Example: trunkline worker --invitation TEXT --device cuda:0"
 _USAGE = 2
@@ -91,9 +92,10 @@ def main() -> int:
             os._exit(error.exit_code)  # the interpreter would wait for the thread that does not come back
         return error.exit_code
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_input=False):
-            name = "_".join(("TRUNKLINE_WORKER", *(str(part).upper() for part in detail["loc"])))
-            _complain(f"{name}: {detail['msg']}")
+        from worker.settings import Settings  # noqa: PLC0415 - see worker()
+
+        for sentence in setting_sentences(error, Settings):
+            _complain(sentence)
         return _USAGE
     return 0
 

@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from splitlearn.control_plane.broker import refuse_other_brokers
+from splitlearn.control_plane.errors import SettingError
 
 
 class Settings(BaseSettings):
@@ -52,3 +55,13 @@ class Settings(BaseSettings):
     cache_rows: int = Field(default=64, ge=1)
     cache_tokens: int = Field(default=8192, ge=1)
     measure: bool = True
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_served(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            if value is not None and (url := value.get_secret_value()):
+                refuse_other_brokers(url)
+        except SettingError as error:
+            raise ValueError(error.message) from error
+        return value

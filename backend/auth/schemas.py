@@ -12,6 +12,7 @@ from backend.auth.passwords import MAX_PASSWORD, MIN_PASSWORD
 from backend.auth.permissions import Permission
 from backend.db.models import Role
 from backend.schemas import Answer, Body, Name
+from backend.settings import MAX_TOKEN_DAYS
 
 
 def _refuse_half_characters(secret: SecretStr) -> SecretStr:
@@ -134,7 +135,7 @@ class CreateTokenBody(Body):
     name: Name
     role: Role | None = None
     scopes: Annotated[list[Permission], Field(min_length=1, max_length=len(Permission))] | None = None
-    valid_days: int | None = Field(default=None, ge=1, le=3650)
+    valid_days: int | None = Field(default=None, ge=1, le=MAX_TOKEN_DAYS)
 
 
 class TokenAnswer(Answer):

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.errors import ApiError
+from backend.settings import Settings
 from splitlearn.errors import TrunklineError
+from splitlearn.setting_errors import setting_sentences
 
 REFUSED_EXIT_CODE = 12
 USAGE_EXIT_CODE = 2
@@ -51,9 +53,8 @@ def errors_as_exit_codes() -> Iterator[None]:
     except TrunklineError as error:
         _end(error.message, None, error.exit_code)
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_input=False):
-            name = "_".join(("TRUNKLINE", *(str(part).upper() for part in detail["loc"])))
-            typer.echo(f"trunkline: {name}: {detail['msg']}", err=True)
+        for sentence in setting_sentences(error, Settings):
+            typer.echo(f"trunkline: {sentence}", err=True)
         raise SystemExit(USAGE_EXIT_CODE) from None
 
 

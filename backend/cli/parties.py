@@ -8,6 +8,7 @@ from backend.cli.options import EPILOG_REMOTE, AsJson, group
 from backend.cli.output import show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import PartyKind
+from backend.settings import MAX_INVITATION_HOURS
 
 _ROTATE = {"silos": "trunkline-agent rotate-key", "workers": "trunkline worker --rotate-key"}
 _GIB = 1 << 30
@@ -33,7 +34,7 @@ def _add_invite(app: typer.Typer, word: str) -> None:
     def invite(
         name: Name,
         *,
-        hours: Annotated[int | None, typer.Option(min=1, help="Validity.")] = None,
+        hours: Annotated[int | None, typer.Option(min=1, max=MAX_INVITATION_HOURS, help="Validity.")] = None,
         as_json: AsJson = False,
     ) -> None:
         """Make an invitation, shown this once: send it safely, and tell the fingerprint another way."""

@@ -10,6 +10,7 @@ from backend.cli.options import EPILOG_REMOTE, AsJson, group, is_id
 from backend.cli.output import USAGE_EXIT_CODE, CommandError, show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import Role
+from backend.settings import MAX_TOKEN_DAYS
 
 users = group(
     "users",
@@ -145,7 +146,7 @@ def add_token(
     scope: Annotated[
         list[Permission] | None, typer.Option(help="What it passes on of its role; may be given again.")
     ] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Its life.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=MAX_TOKEN_DAYS, help="Its life.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an API token; it is shown this once."""

@@ -18,6 +18,7 @@ from backend.gateway.settings import GatewaySettings
 from backend.gateway.told_clock import ToldClock
 from splitlearn.errors import SpecError, TrunklineError
 from splitlearn.link import LIBRARY_LOGGER
+from splitlearn.setting_errors import setting_sentences
 
 _OTHER_FILES = 64
 
@@ -46,16 +47,13 @@ def read_settings() -> GatewaySettings:
     try:
         return GatewaySettings()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = f"TRUNKLINE_GATEWAY_{'_'.join(str(part) for part in first['loc']).upper()}"
-        if first["type"] == "missing":
-            raise SpecError(
-                f"the setting {name} is missing; docs/gateway.md lists the settings (trunkline gateway "
-                "--control-plane URL asks the control plane for its key)"
-            ) from error
-        raise SpecError(
-            f"the setting {name} is refused: {first['msg']}; correct it and start again"
-        ) from error
+        sentence = setting_sentences(error, GatewaySettings)[0]
+        if error.errors()[0]["type"] == "missing":
+            sentence += (
+                "; docs/gateway.md lists the settings (trunkline gateway --control-plane URL asks the "
+                "control plane for its key)"
+            )
+        raise SpecError(sentence) from error
 
 
 async def run_gateway(settings: GatewaySettings) -> None:

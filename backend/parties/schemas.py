@@ -8,6 +8,7 @@ from pydantic import Field
 
 from backend.db.models import PartyKind, PartyStatus
 from backend.schemas import Answer, Base64, Body, Name
+from backend.settings import MAX_INVITATION_HOURS
 
 Key = Annotated[Base64, Field(min_length=44, max_length=44)]
 Signature = Annotated[Base64, Field(min_length=88, max_length=88)]
@@ -23,7 +24,7 @@ class InviteBody(Body):
     """
 
     name: Name
-    valid_hours: int | None = Field(default=None, ge=1, le=24 * 90)
+    valid_hours: int | None = Field(default=None, ge=1, le=MAX_INVITATION_HOURS)
 
 
 class InvitationAnswer(Answer):

@@ -23,6 +23,7 @@ GENERATION_TASK = "trunkline.host_generation"
 FILESYSTEM_URL = "filesystem://localhost"
 
 _SCHEMES = ("filesystem", "redis", "rediss")
+_MAX_SCHEME = 32  # characters shown
 _POLLING_SECONDS = 0.1
 _MESSAGES, _CONTROL = "messages", "control"
 _REDIS_VISIBILITY_SECONDS = 60.0
@@ -32,6 +33,21 @@ _REDIS_VISIBILITY_SECONDS = 60.0
 def queue_of(worker: str) -> str:
     """Return the name of a worker's own queue."""
     return f"worker.{worker}"
+
+
+def refuse_other_brokers(url: str) -> None:
+    """See that a URL is for a broker that is served.
+
+    Raises:
+        SettingError: It is not; the message shows nothing of the URL but its scheme.
+    """
+    scheme, mark, _ = url.partition("://")
+    if not mark or scheme.lower() not in _SCHEMES:
+        seen = f"{scheme[:_MAX_SCHEME]!r}" if mark else "of a URL without ://"
+        raise SettingError(
+            f"the broker {seen} is not served; use redis://host:6379/0, rediss://..., "
+            f"or leave TRUNKLINE_BROKER_URL unset for a folder"
+        )
 
 
 def broker_settings(url: str | None, folder: Path) -> dict[str, object]:
@@ -47,12 +63,8 @@ def broker_settings(url: str | None, folder: Path) -> dict[str, object]:
         StorageError: The folder cannot be made.
     """
     url = url or FILESYSTEM_URL
+    refuse_other_brokers(url)
     scheme = urlsplit(url).scheme
-    if scheme not in _SCHEMES:
-        raise SettingError(
-            f"the broker {scheme or url!r} is not served; use redis://host:6379/0, rediss://..., "
-            f"or leave TRUNKLINE_BROKER_URL unset for a folder"
-        )
     options = _folder_options(folder) if scheme == "filesystem" else _redis_options()
     return {
         "broker_url": FILESYSTEM_URL if scheme == "filesystem" else url,

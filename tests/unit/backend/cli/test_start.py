@@ -37,6 +37,30 @@ def left(state: Path) -> set[str]:
     return {path.name for path in state.glob("*") if not path.name.startswith("trunkline.db")}
 
 
+class TestSettings:
+    @pytest.mark.parametrize("command", ["api", "up"])
+    def test_of_a_broker_that_is_not_served(self, terminal: Terminal, state: Path, command: str) -> None:
+        terminal.patch.setenv("TRUNKLINE_BROKER_URL", "amqp://me:s3cret@host")
+        ended = terminal(command)
+        assert (ended.exit_code, ended.out, ended.err.count("\n")) == (2, "", 1)
+        assert ended.err.startswith(
+            "trunkline: TRUNKLINE_BROKER_URL: the broker 'amqp' is not served; use redis"
+        )
+        assert "s3cret" not in ended.err
+        assert not state.exists()
+
+    @pytest.mark.usefixtures("state")
+    def test_out_of_range_are_named_with_value_and_limit(self, terminal: Terminal) -> None:
+        terminal.patch.setenv("TRUNKLINE_PORT", "99999")
+        ended = terminal("api")
+        assert ended.exit_code == 2
+        assert ended.err.startswith("trunkline: TRUNKLINE_PORT=99999: must be less than or equal to 65535; ")
+
+    def test_of_a_token_that_lives_too_long_name_the_flag(self, terminal: Terminal) -> None:
+        ended = terminal("tokens", "add", "huge", "--days", "99999999")
+        assert (ended.exit_code, "--days" in ended.err, "3650" in ended.err) == (2, True, True)
+
+
 class TestPortInUse:
     def test_of_the_api(self, terminal: Terminal, state: Path, used_port: str) -> None:
         terminal("db", "upgrade")
