@@ -22,7 +22,7 @@ class Preset:
         name: What it is called in commands.
         summary: What it is, in a few words.
         task: The specification's task.
-        metrics: What its publisher reports; those of texts need generation.
+        metrics: Of what its publisher reports, what a job with this task measures besides the loss.
         layout: How rows lie in the file's objects.
         files: How its publisher gives it.
     """

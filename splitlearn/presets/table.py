@@ -7,9 +7,11 @@ from splitlearn.errors import DataError
 from splitlearn.presets.preset import Preset
 from splitlearn.records import Layout
 from splitlearn.spec import ChatSpec, ChoiceTask, SftTask, SummariseTask
+from splitlearn.task_spec import SummaryMetric
 
 _NO_YES = {"false": " no", "true": " yes"}
-_ROUGE = ("rouge-1", "rouge-2", "rouge-l")
+_ROUGE: tuple[SummaryMetric, ...] = ("rouge-1", "rouge-2", "rouge-l")
+_BLEU: tuple[SummaryMetric, ...] = ("bleu-4", "rouge-l")
 
 _SUPERGLUE = (
     Preset(
@@ -101,28 +103,28 @@ _OTHERS = (
     Preset(
         name="xsum",
         summary="XSum: news, summarised in a sentence",
-        task=SummariseTask(prompt="{document}\nSummary:", answer=" {summary}"),
+        task=SummariseTask(prompt="{document}\nSummary:", answer=" {summary}", metrics=_ROUGE),
         metrics=_ROUGE,
     ),
     Preset(
         name="cnn-dailymail",
         summary="CNN/DailyMail: news, summarised in a few sentences",
-        task=SummariseTask(prompt="{article}\nSummary:", answer=" {highlights}"),
+        task=SummariseTask(prompt="{article}\nSummary:", answer=" {highlights}", metrics=_ROUGE),
         metrics=_ROUGE,
         files="csv, jsonl",
     ),
     Preset(
         name="e2e",
         summary="E2E: facts on a restaurant, put into a sentence",
-        task=SummariseTask(prompt="{mr}\nDescription:", answer=" {ref}"),
-        metrics=("bleu-4", "rouge-l"),
+        task=SummariseTask(prompt="{mr}\nDescription:", answer=" {ref}", metrics=_BLEU),
+        metrics=_BLEU,
         files="csv",
     ),
     Preset(
         name="gsm8k",
         summary="GSM8K: grade-school mathematics, with the way to the answer",
         task=SftTask(prompt="Question: {question}\nAnswer:", answer=" {answer}"),
-        metrics=("exact_match",),
+        metrics=(),
     ),
     Preset(
         name="alpaca",

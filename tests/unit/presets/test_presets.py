@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from splitlearn.errors import DataError, SpecError
+from splitlearn.generation.summaries import metrics_of
 from splitlearn.presets import PRESETS, columns_of, find_preset, overridden
 from splitlearn.records import read_records
 from splitlearn.spec import ChoiceTask, JobSpec, SftTask
@@ -105,6 +106,14 @@ ASKED: dict[str, tuple[str, str]] = {
     "messages": ("Hi", "Hello"),
 }
 
+SCORES_OF_CHOICES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("boolq", "copa", "rte", "wic", "wsc", "sst-2"), ("accuracy",)),
+    "cb": ("accuracy", "f1_macro"),
+    "multirc": ("f1", "exact_match"),
+    "record": ("token_f1", "exact_match"),
+}
+"""Their scorer's own tests hold that these are told of such tasks."""
+
 FILES = {
     "boolq": "superglue/BoolQ/val.jsonl",
     "cb": "superglue/CB/train.jsonl",
@@ -163,6 +172,14 @@ class TestEach:
         assert spec.task == PRESETS[name].task
         assert JobSpec.parse(spec.canonical_bytes()) == spec
 
+    def test_lists_the_scores_that_a_job_with_its_task_measures(self, name: str) -> None:
+        preset = PRESETS[name]
+        if isinstance(preset.task, ChoiceTask):
+            assert preset.metrics == SCORES_OF_CHOICES[name]
+        else:
+            assert preset.metrics == metrics_of(preset.task)
+            assert PRESETS[name].to_json()["task"].get("metrics", []) == list(preset.metrics)
+
     def test_can_be_learned(self, name: str, tmp_path: Path, letters: TextTokenizer) -> None:
         path = tmp_path / "rows.jsonl"
         path.write_text(json.dumps(ROWS[name]) + "\n")
@@ -183,6 +200,13 @@ class TestPublicFiles:
         assert len({example.right for example in found.examples}) > 1 or not isinstance(
             preset.task, ChoiceTask
         )
+
+
+def test_summaries_are_scored_and_other_written_answers_are_not() -> None:
+    """So the lists agree with each other not because both are empty."""
+    assert PRESETS["e2e"].metrics == ("bleu-4", "rouge-l")
+    assert PRESETS["xsum"].metrics == PRESETS["cnn-dailymail"].metrics == ("rouge-1", "rouge-2", "rouge-l")
+    assert PRESETS["gsm8k"].metrics == ()
 
 
 class TestAlpaca:
