@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from splitlearn.interruptible import interruptible
+
 COMPARE: Final = "compare"
 DEMO: Final = "demo"
 WORKER: Final = "worker"
@@ -18,6 +20,11 @@ __all__ = ["COMPARE", "DEMO", "WORKER", "become_compare", "become_demo", "become
 
 def main() -> None:
     """Run the command line."""
+    with interruptible("trunkline"):
+        _run()
+
+
+def _run() -> None:
     if sys.argv[1:2] == [COMPARE]:
         become_compare(sys.argv[1:])
     if sys.argv[1:2] == [DEMO]:

@@ -1,5 +1,8 @@
 """``python -m splitlearn.comparison``: what ``trunkline compare`` becomes."""
 
-from splitlearn.comparison.cli import main
+from splitlearn.interruptible import interruptible
 
-main()
+with interruptible("trunkline compare"):
+    from splitlearn.comparison.cli import main
+
+    main()

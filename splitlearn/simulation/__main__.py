@@ -1,5 +1,8 @@
 """``python -m splitlearn.simulation``: the same as ``trunkline``."""
 
-from splitlearn.simulation.cli import main
+from splitlearn.interruptible import interruptible
 
-main()
+with interruptible("trunkline demo"):
+    from splitlearn.simulation.cli import main
+
+    main()
