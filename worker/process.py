@@ -33,10 +33,12 @@ from worker.home import Home
 from worker.orders import Order
 from worker.settings import Settings
 from worker.station import Station
+from worker.stored_files import drop_idle_folders
 from worker.trunk_cache import TrunkCache
 from worker.trunk_host import TrunkHost
 from worker.watch import WorkerWatch
 
+_JOB_DAYS = 7.0
 _FIRST_RESTART_SECONDS = 0.5
 _MAX_RESTART_SECONDS = 10.0
 _log = structlog.get_logger("worker")
@@ -87,6 +89,7 @@ def _serve(
         watch.reach.logged_in()
         _say_expiry(state)
         station = Station(home, state, devices, TrunkCache(devices), watch)
+        drop_idle_folders(station.jobs, days=_JOB_DAYS)
         host = TrunkHost(station, on_stuck=ending.end_with)
         generations = GenerationHost(station, limits=_cache_limits(settings), on_stuck=ending.end_with)
         ending.attach(host, generations)

@@ -65,9 +65,14 @@ class Station:
         """Note that a model was used just now."""
         (self.models / "manifests" / f"{digest}.json").touch()
 
+    @property
+    def jobs(self) -> Path:
+        """The folders of jobs."""
+        return self.state.path / "jobs"
+
     def job_folder(self, job: str) -> Path:
         """Folder of a job's checkpoints."""
-        return self.state.path / "jobs" / job
+        return self.jobs / job
 
     async def vouched_spec(self, lease: LeaseAnswer) -> JobSpec:
         """Return a lease's specification; see :func:`worker.verification.vouched_spec`."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from splitlearn.errors import StorageError
 from worker.home import Home
 
 STATE_FILE = "state.safetensors"
+_DAY_SECONDS = 86_400.0
 _log = structlog.get_logger("worker.trunk")
 
 
@@ -85,6 +88,24 @@ def tidy_up(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         _log.warning("tidying_failed", path=str(path), reason=error.strerror)
+
+
+def drop_folder(folder: Path) -> None:
+    """Delete a job's folder, all of which is in the store; what cannot be deleted is tried again later."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _log.warning("tidying_failed", path=str(folder), reason=error.strerror)
+
+
+def drop_idle_folders(parent: Path, *, days: float) -> None:
+    """Delete folders in which nothing was written for so long: of jobs that ended while nobody was here."""
+    oldest = time.time() - days * _DAY_SECONDS
+    for folder in parent.iterdir() if parent.is_dir() else ():
+        if max(path.lstat().st_mtime for path in (folder, *folder.rglob("*"))) < oldest:
+            drop_folder(folder)
 
 
 def keep_only(paths: Sequence[Path]) -> None:

@@ -19,7 +19,10 @@ from worker.lease_keeper import LeaseKeeper
 from worker.meeting_attempt import MeetingAttempt
 from worker.orders import Order, Orders
 from worker.station import Hosted, Station
+from worker.stored_files import drop_folder
 
+_ENDS = frozenset({"completed", "failed", "cancelled"})
+"""Outcomes after which this worker has no use for what it kept of the job; the store has it."""
 _OUTDATED = (LeaseLostError, JobOverError, NotFoundError)
 _LAST_WORD_SECONDS = 5.0
 _PAUSE_SECONDS = 0.25
@@ -190,6 +193,8 @@ class TrunkHost:
             _log.info("lease_released", outcome=body.outcome)
         except _OUTDATED as error:
             _log.info("lease_lost", reason=error.message)
+        if body.outcome in _ENDS:
+            await asyncio.to_thread(drop_folder, self._station.job_folder(lease.job))
         return _OVER
 
     @property

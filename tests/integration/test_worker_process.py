@@ -96,6 +96,8 @@ def test_a_job_has_the_simulations_digits(
         job_id, silos, work = await join(stage, job)
         await completed(stage, job_id, work)
         assert_same_as_simulated(job, silos)
+        kept = stage.stack.places.worker_dir(WORKER) / "jobs"
+        await until(lambda: not list(kept.iterdir()))  # the store has all that was there
 
     with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
         stage.register(job.folder)
