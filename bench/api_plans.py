@@ -41,7 +41,7 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("SELECT silos.id, silos.status, silos.epoch", "silos", "all silos' agents wait at this process"),
     Expected("SELECT job_silos.job_id, job_silos.approval", "silos", "active jobs have as many silos"),
     Expected(
-        "SELECT silos.id, silos.name",
+        "SELECT silos.certificate, silos.organization_id",
         "silos",
         "every certificate is looked at for its end, now and then",
         ending="FROM silos WHERE silos.status = %(status_1)s",
