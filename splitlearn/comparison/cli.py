@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from splitlearn.comparison.display import Display
 from splitlearn.comparison.folder import MARKDOWN, PAGE, RESULT, ComparisonFolder, claim, write_text
 from splitlearn.comparison.markdown import results_table, to_markdown
-from splitlearn.comparison.modes import USUAL_MODES, parse_modes
+from splitlearn.comparison.modes import USUAL_MODES, LeftOut, Mode, parse_modes, usual_modes
 from splitlearn.comparison.page import to_page
 from splitlearn.comparison.plan import MAX_SEEDS, Run, plan_runs
 from splitlearn.comparison.report import Report
@@ -25,8 +25,6 @@ from splitlearn.errors import SpecError, TrunklineError
 from splitlearn.simulation import exit_codes
 from splitlearn.simulation.interruption import Interruption
 from splitlearn.simulation.json_files import refuse_unwritable, write_json
-
-_MODES = ",".join(USUAL_MODES)
 
 app = typer.Typer(
     name="trunkline", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -50,7 +48,7 @@ class CompareOptions:
 
     spec: Path
     num_seeds: int
-    modes: tuple[str, ...]
+    modes: tuple[str, ...] | None
     out: Path | None
     json_path: Path | None
     root: Path | None
@@ -75,12 +73,13 @@ def compare(
         int, typer.Option(min=1, max=MAX_SEEDS, help="Number of seeds, from the file's seed on.")
     ] = 5,
     modes: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What to train, with commas between: centralised, serial, client-batching, hierarchical-R "
-            "with R replicas, alone (every silo for itself) or alone:SILO."
+            "with R replicas, alone (every silo for itself) or alone:SILO. [dim]Default: "
+            f"{','.join(USUAL_MODES)}, without replicas that are more than the silos.[/dim]"
         ),
-    ] = _MODES,
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -114,7 +113,7 @@ def compare(
     options = CompareOptions(
         spec=spec,
         num_seeds=seeds,
-        modes=tuple(modes.split(",")),
+        modes=None if modes is None else tuple(modes.split(",")),
         out=out,
         json_path=json_path,
         root=root,
@@ -157,12 +156,12 @@ def _run(options: CompareOptions, environment: Mapping[str, str]) -> int:
 
 def _compare(options: CompareOptions, interruption: Interruption, environment: Mapping[str, str]) -> Report:
     comparison = read_comparison(options.spec, root=options.root)
-    modes = parse_modes(options.modes, silos=comparison.source.silos)
+    modes, left_out = _modes(options, comparison)
     runs = plan_runs(comparison, modes, num_seeds=options.num_seeds, threads=options.threads)
     if options.json_path is not None:
         _refuse_inputs(options.json_path, comparison)
         refuse_unwritable(options.json_path)
-    for note in comparison.notes:
+    for note in (*comparison.notes, *left_out):
         typer.echo(f"Note: {note}.", err=True)
     with claim(options.out or Path("runs") / "compare" / comparison.base.name) as folder:
         if options.fresh:
@@ -170,11 +169,19 @@ def _compare(options: CompareOptions, interruption: Interruption, environment: M
         report = _train(
             comparison, runs, folder, options=options, interruption=interruption, environment=environment
         )
+        report = replace(report, left_out=left_out)
         interruption.settle()
         _write(report, folder, options.json_path)
     typer.echo(results_table(report))
     typer.echo(f"\nReport: {folder.path / PAGE}, {folder.path / MARKDOWN}", err=True)
     return report
+
+
+def _modes(options: CompareOptions, comparison: Comparison) -> tuple[tuple[Mode, ...], tuple[LeftOut, ...]]:
+    silos = comparison.source.silos
+    if options.modes is None:
+        return usual_modes(silos=silos)
+    return parse_modes(options.modes, silos=silos), ()
 
 
 def _train(

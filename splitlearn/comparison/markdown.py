@@ -36,6 +36,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"# {report.base.name}: training together, centrally, alone"
     yield ""
     yield heading(report)
+    for left_out in report.left_out:
+        yield ""
+        yield f"Note: {left_out}."
     if report.failures:
         yield ""
         yield f"**{len(report.failures)} of the runs failed, and their numbers are missing below:**"

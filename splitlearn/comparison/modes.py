@@ -35,7 +35,7 @@ _WITHOUT_NUMBER: Mapping[str, ModeKind] = MappingProxyType(
     {"centralised": "centralised", "serial": "serial", "client-batching": "client-batching"}
 )
 USUAL_MODES = (CENTRALISED, "serial", "client-batching", "hierarchical-2", "hierarchical-4", _ALONE)
-"""What is trained unless the user chooses."""
+"""What is trained unless the user chooses; see :func:`usual_modes`."""
 
 OWN_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"serial": ("turn_steps",), "hierarchical": ("replica_schedule", "replica_moments")}
@@ -63,6 +63,36 @@ class Mode:
     def file_stem(self) -> str:
         """The name as part of a file's."""
         return self.name.replace(":", "-of-")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A usual mode that this roster cannot have, and nobody asked for by name.
+
+    Attributes:
+        mode: Its name.
+        reason: Why, with the numbers.
+    """
+
+    mode: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        return f"{self.mode} is left out: {self.reason}"
+
+
+def usual_modes(*, silos: Sequence[str]) -> tuple[tuple[Mode, ...], tuple[LeftOut, ...]]:
+    """Return the usual modes that so many silos can have, and those that they cannot."""
+    served = [name for name in USUAL_MODES if not _is_too_large(name, len(silos))]
+    left_out = tuple(
+        LeftOut(
+            name, f"more replicas than the {len(silos)} silo{'s' if len(silos) > 1 else ''} of the roster"
+        )
+        for name in USUAL_MODES
+        if name not in served
+    )
+    return parse_modes(served, silos=silos), left_out
 
 
 def parse_modes(names: Iterable[str], *, silos: Sequence[str]) -> tuple[Mode, ...]:

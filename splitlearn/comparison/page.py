@@ -78,6 +78,7 @@ def to_page(report: Report) -> str:
             "<main>",
             f"<h1>{title}</h1>",
             f"<p>{escape(heading(report))}</p>",
+            *(f'<p class="note">{escape(f"Note: {left_out}.")}</p>' for left_out in report.left_out),
             *_failures(report),
             *_sections(report),
             "</main>",

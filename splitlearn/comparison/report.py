@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from splitlearn.comparison.intervals import Interval
-from splitlearn.comparison.modes import Mode
+from splitlearn.comparison.modes import LeftOut, Mode
 from splitlearn.comparison.run_files import RunResult
 from splitlearn.comparison.runner import Failure
 from splitlearn.comparison.summary import ModeSummary, mean_alone, summarise
@@ -28,6 +28,7 @@ class Report:
         parallel: Runs at a time.
         results: Of the finished runs, in the order of the plan.
         failures: Of the others.
+        left_out: Usual modes that the roster cannot have, where nobody chose.
     """
 
     base: JobSpec
@@ -37,6 +38,7 @@ class Report:
     parallel: int
     results: tuple[RunResult, ...]
     failures: tuple[Failure, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def summaries(self) -> tuple[ModeSummary, ...]:
@@ -67,6 +69,7 @@ class Report:
             "model": self.base.model,
             "spec": self.base.model_dump(mode="json"),
             "modes": [mode.name for mode in self.modes],
+            "left_out": [asdict(left_out) for left_out in self.left_out],
             "seeds": [self.base.seed + number for number in range(self.num_seeds)],
             "threads": self.threads,
             "parallel": self.parallel,

@@ -56,6 +56,23 @@ class TestRefusals:
         assert "thesis.txt" in result.output
 
 
+class TestWithoutModes:
+    @pytest.mark.parametrize("silos", [("red", "green"), ("red", "green", "blue")])
+    def test_what_so_few_silos_cannot_have_is_left_out_with_a_note(
+        self, compare: Compare, spec_path: Path, tmp_path: Path, silos: tuple[str, ...]
+    ) -> None:
+        data = ", ".join(f"{silo}: {silo}.txt" for silo in silos)
+        lines = spec_path.read_text().replace("silo_blocks: averaged\n", "").splitlines()
+        spec_path.write_text(
+            "\n".join(f"data: {{{data}}}" if line[:5] == "data:" else line for line in lines)
+        )
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/thesis.txt").touch()  # ends the command when all is planned, and nothing trained
+        result = compare()
+        assert result.exit_code == 5, result.output
+        assert f"Note: hierarchical-4 is left out: more replicas than the {len(silos)} silos" in result.stderr
+
+
 class TestImport:
     def test_of_the_command_loads_no_torch(self) -> None:
         program = "import sys, splitlearn.comparison.cli; sys.exit('torch' in sys.modules)"

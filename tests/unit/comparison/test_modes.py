@@ -1,6 +1,6 @@
 import pytest
 
-from splitlearn.comparison.modes import USUAL_MODES, job_of, parse_modes
+from splitlearn.comparison.modes import USUAL_MODES, LeftOut, job_of, parse_modes, usual_modes
 from splitlearn.errors import SpecError
 from tests.unit.comparison.builders import job, modes
 
@@ -46,6 +46,20 @@ class TestParseModes:
         with pytest.raises(SpecError) as caught:
             parse_modes(USUAL_MODES, silos=FOUR[:3])
         assert "--modes centralised,serial,client-batching,hierarchical-2,alone" in caught.value.message
+
+
+class TestUsualModes:
+    def test_of_four_silos_are_all(self) -> None:
+        assert usual_modes(silos=FOUR) == (parse_modes(USUAL_MODES, silos=FOUR), ())
+
+    @pytest.mark.parametrize("num_silos", [2, 3])
+    def test_of_fewer_leave_out_replicas_that_are_more_than_the_silos(self, num_silos: int) -> None:
+        silos = FOUR[:num_silos]
+        found, left_out = usual_modes(silos=silos)
+        kept = ["centralised", "serial", "client-batching", "hierarchical-2"]
+        assert [mode.name for mode in found] == [*kept, *(f"alone:{silo}" for silo in silos)]
+        reason = f"more replicas than the {num_silos} silos of the roster"
+        assert left_out == (LeftOut("hierarchical-4", reason),)
 
 
 class TestJobOf:

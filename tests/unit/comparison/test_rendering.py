@@ -1,10 +1,12 @@
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
 from splitlearn.comparison.markdown import results_table, to_markdown
+from splitlearn.comparison.modes import LeftOut
 from splitlearn.comparison.page import to_page
 from splitlearn.comparison.plan import Run
 from splitlearn.comparison.plots import figures_of
@@ -124,6 +126,23 @@ class TestPage:
                     ("y1", height),
                 ):
                     assert 0 <= float(element.get(name, "0")) <= limit
+
+
+class TestLeftOut:
+    """A mode that the roster cannot have, and that nobody asked for."""
+
+    REPORT = replace(TEXTS, left_out=(LeftOut("hierarchical-4", "more replicas than 3 silos"),))
+
+    def test_is_noted_in_report_and_page(self) -> None:
+        note = "Note: hierarchical-4 is left out: more replicas than 3 silos."
+        assert note in to_markdown(self.REPORT)
+        assert note in to_page(self.REPORT)
+        assert "left out" not in to_markdown(TEXTS)
+
+    def test_stands_in_the_numbers(self) -> None:
+        assert self.REPORT.to_json()["left_out"] == [
+            {"mode": "hierarchical-4", "reason": "more replicas than 3 silos"}
+        ]
 
 
 class TestJson:
