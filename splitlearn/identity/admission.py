@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,6 +28,9 @@ LOGIN_CONTEXTS: Final = {
 """Who may log in at the control plane, and the context of the signature."""
 
 _PREFIX = "trunkline-invitation-1."
+_IN_A_LIST = re.compile(rf"""^\s*"?invitation"?:\s*"?({re.escape(_PREFIX)}[\w-]+)""", re.ASCII | re.MULTILINE)
+"""Among other fields, each in a line of its own: as text or as JSON."""
+
 _CHECK_BYTES = 4
 _CHECK_CONTEXT = b"trunkline/invitation-check/v1\0"
 _KIND_CODES = {CertificateKind.SILO: 1, CertificateKind.WORKER: 2}
@@ -83,10 +87,14 @@ class Invitation:
     def parse(cls, text: str) -> "Invitation":
         """Read an invitation as pasted by a person; white space around and inside it does not matter.
 
+        Also all of what ``trunkline silos invite`` printed: the invitation is taken out of its line.
+
         Raises:
             MalformedInvitationError: It is none, or a character was changed or lost.
         """
-        reader = FieldReader(_checked_body(text), refuse=MalformedInvitationError, what="invitation")
+        reader = FieldReader(
+            _checked_body(_taken_out(text)), refuse=MalformedInvitationError, what="invitation"
+        )
         code = reader.unsigned(1)
         if code not in _KINDS:
             raise MalformedInvitationError(f"the invitation is for kind {code}; known are {sorted(_KINDS)}")
@@ -99,6 +107,11 @@ class Invitation:
         )
         reader.finish()
         return invitation
+
+
+def _taken_out(text: str) -> str:
+    found = _IN_A_LIST.search(text)
+    return text if found is None else found[1]
 
 
 def enrolment_statement(

@@ -42,6 +42,14 @@ class TestInvitation:
         folded = "\n  ".join(text[start : start + 40] for start in range(0, len(text), 40))
         assert Invitation.parse(f"\n {folded}\n") == _invitation()
 
+    @pytest.mark.parametrize("written", ["invitation: {}", '  "invitation": "{}",'])
+    def test_is_taken_out_of_what_the_command_line_printed(self, written: str) -> None:
+        line = written.format(_invitation().to_text())
+        listed = f"id: 6d4b\nname: north-hospital\n{line}\nfingerprint: {ROOT}\n"
+        assert Invitation.parse(listed) == _invitation()
+        with pytest.raises(MalformedInvitationError):
+            Invitation.parse(listed.replace("invitation", "token", 1))
+
     def test_text_is_fixed(self) -> None:
         # The layout is normative: another digest means that invitations already sent are refused.
         digest = hashlib.sha256(_invitation().to_text().encode()).hexdigest()
