@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from backend.cli.options import EPILOG_REMOTE, AsJson, group
+from backend.cli.options import EPILOG_REMOTE, AsJson, group, is_id
 from backend.cli.output import show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import PartyKind
@@ -22,6 +22,7 @@ def make_group(kind: PartyKind) -> typer.Typer:
         word, f"Invite, list and revoke {word}. {EPILOG_REMOTE}", example=f"trunkline {word} invite north"
     )
     _add_invite(app, word)
+    _add_invitations(app, word)
     _add_list(app, word)
     _add_revoke(app, word)
     if kind is PartyKind.WORKER:
@@ -40,6 +41,26 @@ def _add_invite(app: typer.Typer, word: str) -> None:
         """Make an invitation, shown this once: send it safely, and tell the fingerprint another way."""
         body = {"name": name, "valid_hours": hours}
         show(Remote(ClientSettings()).call("POST", f"/{word}/invitations", body), as_json=as_json)
+
+
+def _add_invitations(app: typer.Typer, word: str) -> None:
+    @app.command("invitations", epilog=f"Example: trunkline {word} invitations --json")
+    def invitations(*, as_json: AsJson = False) -> None:
+        """List the invitations that may still be used, oldest first."""
+        rows = list(Remote(ClientSettings()).rows(f"/{word}/invitations"))
+        show_rows(rows, ["id", "name", "created_by", "created_at", "expires_at"], as_json=as_json)
+
+    @app.command("withdraw", epilog=f"Example: trunkline {word} withdraw 6d4b...")
+    def withdraw(
+        invitation_id: Annotated[
+            str, typer.Argument(help="Its id, from the list of invitations.", callback=is_id)
+        ],
+        *,
+        as_json: AsJson = False,
+    ) -> None:
+        """Take back an invitation that was not used yet."""
+        Remote(ClientSettings()).call("DELETE", path(word, "invitations", invitation_id))
+        show({"withdrawn": invitation_id}, as_json=as_json)
 
 
 def _add_list(app: typer.Typer, word: str) -> None:

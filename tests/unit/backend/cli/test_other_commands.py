@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from backend.cli.main import app
+from splitlearn.identity import Invitation
 from tests.unit.backend.cli.conftest import Terminal
 from tests.unit.backend.conftest import World
 from tests.unit.backend.jobs.conftest import Federation, add_model
@@ -84,13 +85,31 @@ class TestParties:
     def test_are_invited_listed_and_revoked(self, admin: Terminal, world: World, word: str) -> None:
         invited = admin(word, "invite", "north", "--hours", "24", "--json").json
         assert invited["invitation"].startswith("trunkline-invitation-1.")
-        assert "fingerprint: " in admin(word, "invite", "north").out
+        printed = admin(word, "invite", "north").out
+        assert "fingerprint: " in printed
+        assert Invitation.parse(printed).name == "north", "a file of it is what is asked for at enrolment"
         world.enrolled("south", word.removesuffix("s"))
         assert [row["name"] for row in admin(word, "list", "--json").json] == ["south"]
         assert "south" in admin(word, "list").out
         assert admin(word, "revoke", "south", "--json").json["status"] == "revoked"
         again = admin(word, "revoke", "south")
         assert (again.exit_code, again.out, "'south'" in again.err) == (12, "", True)
+
+    @pytest.mark.parametrize("word", ["silos", "workers"])
+    def test_invitations_are_listed_and_withdrawn(self, admin: Terminal, word: str) -> None:
+        made = [admin(word, "invite", name, "--json").json for name in ("north", "south")]
+        listed = admin(word, "invitations", "--json").json
+        assert [row["id"] for row in listed] == [invited["id"] for invited in made]
+        shown = admin(word, "invitations").out
+        assert made[0]["id"] in shown
+        assert "trunkline-invitation" not in shown, "the secret is shown once"
+        other = {"silos": "workers", "workers": "silos"}[word]
+        assert admin(other, "withdraw", made[0]["id"]).exit_code == 12
+        assert admin(word, "withdraw", made[0]["id"], "--json").json == {"withdrawn": made[0]["id"]}
+        assert [row["name"] for row in admin(word, "invitations", "--json").json] == ["south"]
+        again = admin(word, "withdraw", made[0]["id"])
+        assert (again.exit_code, again.out) == (12, "")
+        assert admin(word, "withdraw", "north").exit_code == 2
 
     def test_are_invited_by_names_alone(self, admin: Terminal) -> None:
         for name in ("North", "", "a/b", "a b"):
