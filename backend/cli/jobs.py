@@ -259,7 +259,16 @@ def _remote() -> Remote:
 
 def _wish(job: str, word: str, body: object = None, *, as_json: bool) -> None:
     found = _remote().call("POST", path("jobs", job, word), body)
-    show(found, as_json=as_json, text=f"{found['id']}  {_state(found)}")
+    show(found, as_json=as_json, text=f"{found['id']}  {_state(found)}{_wanted(found)}")
+
+
+def _wanted(job: dict[str, Any]) -> str:
+    """Say what was noted, and is not so yet."""
+    state, desired = job["state"], job["desired"]
+    if desired == "run" or state in _ENDED or state == "paused":
+        return ""
+    when = " after this round" if (state, desired) == ("running", "pause") else ""
+    return f"; wanted: {desired}{when}"
 
 
 def _follow(job: str, *, as_json: bool) -> None:

@@ -19,6 +19,8 @@ _TIMEOUT_SECONDS = 30.0
 _QUIET_SECONDS = 60.0  # a stream says that it lives every 15
 _PAUSE_SECONDS = 0.5
 _OF_THE_SPECIFICATION = frozenset({"spec", "unserved"})
+_NOT_SIGNED_IN = "not_signed_in"
+_SIGN_IN = "sign in: export TRUNKLINE_TOKEN=$(trunkline tokens sign-in NAME)"  # no header is typed here
 _ABSENT = frozenset({502, 503, 504})
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 """What may be asked twice: where an answer is lost, nobody knows whether it was done."""
@@ -229,6 +231,7 @@ def _refusal(response: httpx2.Response) -> CommandError:
         body = response.json()
         # A wrong specification is the same error here as in the demo: one word, one exit code.
         exit_code = USAGE_EXIT_CODE if body["code"] in _OF_THE_SPECIFICATION else REFUSED_EXIT_CODE
-        return CommandError(str(body["message"]), remedy=body["remedy"], exit_code=exit_code)
+        remedy = _SIGN_IN if body["code"] == _NOT_SIGNED_IN else body["remedy"]
+        return CommandError(str(body["message"]), remedy=remedy, exit_code=exit_code)
     except (ValueError, KeyError, TypeError):
         return CommandError(f"the control plane answered {response.status_code} without a reason")

@@ -17,6 +17,7 @@ from splitlearn.loopback import UNPROXIED
 MAX_SEATS_PER_QUESTION = 1000
 _MAX_ANSWER_BYTES = 1 << 20
 _SECONDS_PER_QUESTION = 1.5
+_WRONG_TOKEN = frozenset({401, 403})
 
 
 class _Document(BaseModel):
@@ -103,7 +104,7 @@ class HttpFeed:
                     found += await self._ask(batch)
                 return found or await self._ask([])
         except (httpx.HTTPError, ValidationError, TimeoutError) as error:
-            raise FeedError(f"no standings from {self._url}: {_first_line(error)}") from error
+            raise FeedError(f"no standings from {self._url}: {_reason(error)}") from error
 
     async def _ask(self, seats: list[Seat]) -> list[Standing]:
         question = StandingsQuestion(seats=[_document(seat) for seat in seats], gateway=self._own_url)
@@ -125,6 +126,15 @@ class HttpFeed:
 def _document(seat: Seat) -> SeatDocument:
     role: Literal["silo", "worker"] = "silo" if seat.role is Role.SILO else "worker"
     return SeatDocument(job=seat.job, replica=seat.replica, role=role, party=seat.party)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _WRONG_TOKEN:
+        return (
+            f"it answers {error.response.status_code}; set TRUNKLINE_GATEWAY_STANDINGS_TOKEN to the control "
+            "plane's TRUNKLINE_STANDINGS_TOKEN"
+        )
+    return _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -75,6 +75,15 @@ class TestStandings:
 
         run(test())
 
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_with_a_wrong_token_names_its_setting(self, status: int) -> None:
+        async def test() -> None:
+            async with feed(Server(b"", status=status)) as made:
+                with pytest.raises(FeedError, match="set TRUNKLINE_GATEWAY_STANDINGS_TOKEN"):
+                    await made.standings(SEATS)
+
+        run(test())
+
     @pytest.mark.parametrize(("num_seats", "num_questions"), [(0, 1), (1000, 1), (1001, 2)])
     def test_asks_in_pieces(self, num_seats: int, num_questions: int) -> None:
         async def test() -> None:

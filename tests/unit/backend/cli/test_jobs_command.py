@@ -90,7 +90,9 @@ class TestRefusals:
     def test_without_a_token_say_how_to_get_one(self, admin: Terminal) -> None:
         admin.patch.delenv("TRUNKLINE_TOKEN")
         ended = admin("jobs", "list")
-        assert (ended.exit_code, "sign in" in ended.err) == (12, True)
+        assert ended.exit_code == 12
+        assert "export TRUNKLINE_TOKEN=$(trunkline tokens sign-in NAME)" in ended.err
+        assert "Authorization" not in ended.err, "nobody types a header here"
 
     def test_of_an_address_say_how_to_start_or_set_it(self, admin: Terminal) -> None:
         for url, exit_code in (
@@ -171,6 +173,14 @@ class TestWishes:
         assert admin("jobs", "retry", job_id, "--round", "0", "--json").json["state"] == "queued"
         clone = admin("jobs", "clone", job_id, "--changes", '{"rounds": 8}', "--json").json
         assert (clone["parent_id"], clone["spec"]["rounds"]) == (job_id, 8)
+
+    def test_are_said_to_be_noted(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.running()
+        paused = admin("jobs", "pause", job_id).out
+        assert paused.startswith(f"{job_id}  running: ")
+        assert paused.endswith("; wanted: pause after this round\n")
+        assert "wanted" not in admin("jobs", "resume", job_id).out
+        assert admin("jobs", "cancel", job_id).out.endswith("; wanted: cancel\n")
 
     def test_are_refused_with_state_and_remedy(self, admin: Terminal, federation: Federation) -> None:
         job_id = federation.submit()
