@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from splitlearn.identity import PublicKey
+from splitlearn.identity import InvalidKeyError, PublicKey
 from splitlearn.wire import Limits
 
 
@@ -66,7 +66,10 @@ class GatewaySettings(BaseSettings):
     @field_validator("ticket_public_key")
     @classmethod
     def _is_key(cls, value: str) -> str:
-        PublicKey(bytes.fromhex(value))
+        try:
+            PublicKey(bytes.fromhex(value))
+        except InvalidKeyError as error:
+            raise ValueError(error.message) from error
         return value
 
     @field_validator("standings_url")

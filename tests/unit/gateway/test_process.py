@@ -9,7 +9,8 @@ import pytest
 import structlog
 from websockets.exceptions import InvalidHandshake
 
-from backend.gateway.process import configure_logs
+from backend.gateway.process import configure_logs, read_settings
+from splitlearn.errors import SpecError
 from splitlearn.link import LIBRARY_LOGGER
 
 
@@ -54,3 +55,18 @@ class TestConfigureLogs:
 
     def test_the_library_never_logs_headers(self) -> None:
         assert not LIBRARY_LOGGER.isEnabledFor(logging.INFO)
+
+
+class TestReadSettings:
+    @pytest.mark.parametrize(("name", "value"), [("TICKET_PUBLIC_KEY", "00" * 32), ("PORT", "99999")])
+    def test_names_what_is_refused(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+        monkeypatch.setenv("TRUNKLINE_GATEWAY_TICKET_PUBLIC_KEY", "aa" * 32)
+        monkeypatch.setenv(f"TRUNKLINE_GATEWAY_{name}", value)
+        with pytest.raises(SpecError, match=f"^TRUNKLINE_GATEWAY_{name}") as refused:
+            read_settings()
+        assert ";" in refused.value.message, "and what to do"
+
+    def test_names_what_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("TRUNKLINE_GATEWAY_TICKET_PUBLIC_KEY", raising=False)
+        with pytest.raises(SpecError, match="PUBLIC_KEY is not set; set it; docs"):
+            read_settings()
