@@ -53,6 +53,11 @@ def add(
         raise DataError(f"the name {name!r} is not 1 to 64 of a-z 0-9 . _ -; choose another")
     path = file.expanduser().absolute()
     found = find_preset(preset) if preset is not None else None
+    if found is not None and task not in (None, ANY_TASK, found.task.kind):
+        raise DataError(
+            f"--task {task} and --preset {found.name} contradict each other: the preset is "
+            f"{found.task.kind}; leave out one of the two"
+        )
     dataset = Dataset.read(
         name,
         path,

@@ -106,6 +106,22 @@ class TestPresets:
         assert "reads 'passage', 'question', 'label', the file has 'question'" in result.exception.message
         assert json.loads(agent(state_dir, "data", "list", "--json").stdout) == []
 
+    def test_refuse_another_kind_of_task(self, state_dir: Path, write: Write) -> None:
+        preset = ("--preset", "boolq")
+        result = agent(
+            state_dir, "data", "add", "a", str(write("a.jsonl", BOOLQ)), *preset, "--task", "causal-lm"
+        )
+        assert isinstance(result.exception, DataError)
+        assert result.exception.message == (
+            "--task causal-lm and --preset boolq contradict each other: the preset is choice; "
+            "leave out one of the two"
+        )
+        assert json.loads(agent(state_dir, "data", "list", "--json").stdout) == []
+        again = agent(
+            state_dir, "data", "add", "a", str(write("a.jsonl", BOOLQ)), *preset, "--task", "choice"
+        )
+        assert again.exit_code == 0
+
     def test_take_columns_of_other_names(self, state_dir: Path, write: Write) -> None:
         path = write("a.jsonl", BOOLQ.replace("passage", "context"))
         columns = ("--columns", "passage=context")
