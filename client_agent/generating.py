@@ -41,7 +41,9 @@ from splitlearn.generation import (
     Sampling,
     SiloGenerator,
     TextStream,
+    context_tokens,
     end_tokens,
+    refuse_beyond_context,
 )
 from splitlearn.parties import ComputeThread, StuckError
 from splitlearn.partition import ModelFolder, SiloBlocks, StartingPoint, load_silo_blocks
@@ -68,6 +70,8 @@ _OF_THE_OTHER_SIDE = (
 _FINAL = (CacheRefusedError, PhaseRefusedError, StuckError)
 _WHILE_LOADING = frozenset({"idle", "needed_elsewhere", "silo_away", "silo_silent"})
 """Reasons of a session whose silo did not come in time."""
+
+_WITHOUT_CHAT = "leave out --chat, so that prompts stand as they are"
 
 _SETTLING_SECONDS = 20.0
 """After a failed conversation the control plane mostly knows more: worker lost, or session ended."""
@@ -201,7 +205,9 @@ class _Loaded:
         if is_chat:
             texts = [
                 chat_prompt(
-                    prompt.messages or ({"role": "user", "content": prompt.text},), tokenizer=self.tokenizer
+                    prompt.messages or ({"role": "user", "content": prompt.text},),
+                    tokenizer=self.tokenizer,
+                    remedy=_WITHOUT_CHAT,
                 )
                 for prompt in prompts
             ]
@@ -286,7 +292,11 @@ class _Run:
     async def prepared(
         cls, place: _Place, opened: OpenedGeneration, wanted: Wanted, listener: Listener
     ) -> "_Run":
-        """Verify the job, load the silo's blocks of it, and tokenise the prompts."""
+        """Verify the job, load the silo's blocks of it, and tokenise the prompts.
+
+        Raises:
+            TrunklineError: The job, or a prompt, is refused; no worker was sent anything.
+        """
         state, silo = place.state, place.state.enrolled().name
         signed = SignedJob(opened.job, opened.spec, opened.signature)
         spec = verified_spec(signed, trust=state.trust(), now=datetime.now(tz=UTC))
@@ -303,6 +313,9 @@ class _Run:
             device=place.device,
         )
         prompts = await place.compute(loaded.tokens, wanted.prompts, is_chat=wanted.is_chat)
+        refuse_beyond_context(
+            prompts, max_new_tokens=wanted.max_new_tokens, context=context_tokens(loaded.blocks)
+        )
         left = [_Asked(index, tokens) for index, tokens in enumerate(prompts)]
         return cls(place, spec, loaded, wanted, listener, left)
 

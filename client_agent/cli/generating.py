@@ -124,10 +124,13 @@ def find_job(folder: AgentFolder, word: str) -> JobFolder:
     by_name = [job for job, record in records.items() if record is not None and record.name == word]
     if len(by_name) == 1:
         return by_name[0]
-    what = "several jobs are" if by_id or by_name else "no job is"
+    if by_id or by_name:
+        what = f"several jobs are called {word!r} or have ids that begin so"
+    else:
+        what = f"no job is called {word!r} or has an id that begins so"
     raise UnknownJobError(
-        f"{what} called {word!r}, or have an id that begins so, in {folder.path}; "
-        "trunkline-agent status lists the jobs that are kept here"
+        f"{what} in {folder.path}; trunkline-agent status lists the jobs that are kept here, which are those "
+        "that this silo takes part in"
     )
 
 

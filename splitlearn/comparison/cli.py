@@ -77,7 +77,7 @@ def compare(
         typer.Option(
             help="What to train, with commas between: centralised, serial, client-batching, hierarchical-R "
             "with R replicas, alone (every silo for itself) or alone:SILO. [dim]Default: "
-            f"{','.join(USUAL_MODES)}, without replicas that are more than the silos.[/dim]"
+            f"{', '.join(USUAL_MODES)}; without replicas that are more than the silos.[/dim]"
         ),
     ] = None,
     out: Annotated[

@@ -5,6 +5,7 @@ and reveal them to whoever runs the trunk (docs/threat-model.md).
 """
 
 from splitlearn.generation.caches import CacheLimits, TrunkCaches
+from splitlearn.generation.context import context_tokens, refuse_beyond_context
 from splitlearn.generation.decoding import Chosen, SiloDecoder
 from splitlearn.generation.errors import CacheRefusedError, GenerationOptionsError, PromptError
 from splitlearn.generation.options import GenerationOptions, Sampling
@@ -33,6 +34,8 @@ __all__ = [
     "TextStream",
     "TrunkCaches",
     "TrunkGeneration",
+    "context_tokens",
     "end_tokens",
     "metrics_of",
+    "refuse_beyond_context",
 ]

@@ -24,19 +24,23 @@ _OF_A_TEMPLATE = (
 """What a template may end with; it is the model's publisher's, not ours."""
 
 
-def refuse_without_chat(tokenizer: TextTokenizer) -> None:
+def refuse_without_chat(tokenizer: TextTokenizer, *, remedy: str = _REMEDY) -> None:
     """Refuse a tokenizer that cannot write a conversation.
+
+    Args:
+        tokenizer: The model's.
+        remedy: What to do then, where it is not a job's task that asks for it.
 
     Raises:
         ModelError: It has no chat template, or one that is too long.
     """
     template = tokenizer.chat_template
     if not isinstance(template, str):
-        raise ModelError(f"the model's tokenizer has no chat template; {_REMEDY}")
+        raise ModelError(f"the model's tokenizer has no chat template; {remedy}")
     if len(template) > MAX_CHAT_TEMPLATE_CHARACTERS:
         raise ModelError(
             f"the tokenizer's chat template has {len(template)} characters, the limit is "
-            f"{MAX_CHAT_TEMPLATE_CHARACTERS}; {_REMEDY}"
+            f"{MAX_CHAT_TEMPLATE_CHARACTERS}; {remedy}"
         )
 
 
@@ -64,27 +68,34 @@ def chat_texts(messages: Sequence[Message], answer: str, *, tokenizer: TextToken
     return prompt, whole[len(prompt) :]
 
 
-def chat_prompt(messages: Sequence[Message], *, tokenizer: TextTokenizer) -> str:
+def chat_prompt(messages: Sequence[Message], *, tokenizer: TextTokenizer, remedy: str = _REMEDY) -> str:
     """Return what the model reads before it answers a conversation; see :func:`chat_texts`.
+
+    Args:
+        messages: The conversation.
+        tokenizer: The model's.
+        remedy: What to do where it cannot be written.
 
     Raises:
         ModelError: There is no template, or it fails.
     """
-    refuse_without_chat(tokenizer)
-    return _rendered(messages, tokenizer, asks=True)
+    refuse_without_chat(tokenizer, remedy=remedy)
+    return _rendered(messages, tokenizer, asks=True, remedy=remedy)
 
 
-def _rendered(messages: Sequence[Message], tokenizer: TextTokenizer, *, asks: bool) -> str:
+def _rendered(
+    messages: Sequence[Message], tokenizer: TextTokenizer, *, asks: bool, remedy: str = _REMEDY
+) -> str:
     try:
         text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks)
     except _OF_A_TEMPLATE as error:
         raise ModelError(
             f"the tokenizer's chat template cannot write a conversation of {len(messages)} messages "
-            f"({error}); {_REMEDY}"
+            f"({error}); {remedy}"
         ) from error
     if not isinstance(text, str) or len(text) > MAX_CHAT_CHARACTERS:
         raise ModelError(
             f"the tokenizer's chat template wrote more than {MAX_CHAT_CHARACTERS} characters of one "
-            f"conversation; {_REMEDY}"
+            f"conversation; {remedy}"
         )
     return text

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ SILENCE_SECONDS = 5.0
 PATIENCE_SECONDS = 120.0  # on a machine with other things to do
 PROMPTS = ("note 3: the patient", "note 27: the patient of bed 11 slept", "the", "bed 4 slept well note")
 NUM_NEW = 12
+CONTEXT_TOKENS = 16384  # more than the worker keeps, so that its own limit is met, too
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [row["text"] for row in ROWS]
-    return build_tiny_model("tiny-llama", texts=texts, cache=tmp_path_factory.mktemp("model"), size=SIZE)
+    size = replace(SIZE, max_positions=CONTEXT_TOKENS)
+    return build_tiny_model("tiny-llama", texts=texts, cache=tmp_path_factory.mktemp("model"), size=size)
 
 
 @dataclass
@@ -370,10 +372,17 @@ class TestRefusals:
         assert "of which it takes 8192; shorten the prompt or lower max_new_tokens" in done.stderr
         assert platform.sessions()[0]["state"] == "ended"
 
+    def test_of_a_prompt_that_the_models_context_does_not_hold(self, platform: Platform) -> None:
+        done = platform.generate("north", "-p", "the " * CONTEXT_TOKENS)
+        assert done.returncode == 4
+        assert f"the model's context is {CONTEXT_TOKENS} tokens (max_position_embeddings)" in done.stderr
+        [session, *_] = platform.sessions()
+        assert (session["state"], session["num_tokens"]) == ("ended", 0)
+
     def test_of_chat_with_a_tokenizer_that_knows_none(self, platform: Platform) -> None:
         done = platform.generate("north", "-p", "x", "--chat")
         assert done.returncode == 3
-        assert "no chat template" in done.stderr
+        assert "no chat template; leave out --chat" in done.stderr
         assert platform.sessions()[0]["state"] == "ended"
 
 

@@ -235,7 +235,13 @@ class TestFindJob:
     def test_takes_an_id_its_beginning_or_a_name(self, word: str, folder: AgentFolder) -> None:
         assert find_job(folder, word).job_id == JOB
 
-    @pytest.mark.parametrize(("word", "expected"), [("c1f", "several jobs are"), ("x", "no job is")])
+    @pytest.mark.parametrize(
+        ("word", "expected"),
+        [
+            ("c1f", "several jobs are called 'c1f' or have ids that begin so in"),
+            ("x", "no job is called 'x' or has an id that begins so in"),
+        ],
+    )
     def test_refuses_what_is_not_one_job(self, word: str, expected: str, folder: AgentFolder) -> None:
         with pytest.raises(UnknownJobError, match=expected):
             find_job(folder, word)

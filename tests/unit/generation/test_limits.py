@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ from splitlearn.generation import (
     SiloDecoder,
     TrunkCaches,
     TrunkGeneration,
+    context_tokens,
+    refuse_beyond_context,
 )
 from splitlearn.link import MemorySwitchboard
 from splitlearn.parties import ComputeThread
@@ -116,6 +120,27 @@ class TestCacheLimits:
     def test_must_be_positive(self) -> None:
         with pytest.raises(LocalProtocolError, match="max_rows is 0"):
             CacheLimits(max_rows=0)
+
+
+class TestContext:
+    @pytest.mark.parametrize("family", ["llama", "gemma2", "opt"])  # rotary, with a window, learned
+    def test_is_what_the_configuration_says(
+        self, family: str, parts_of: PartsOf, model_path: Callable[[str], Path]
+    ) -> None:
+        config = json.loads((model_path(family) / "config.json").read_text())
+        assert context_tokens(parts_of(family, job()).blocks) == config["max_position_embeddings"]
+
+    def test_holds_prompt_and_answer(self) -> None:
+        refuse_beyond_context([[3], [3] * 60], max_new_tokens=4, context=64)
+        with pytest.raises(PromptError) as caught:
+            refuse_beyond_context([[3], [3] * 61], max_new_tokens=4, context=64)
+        assert caught.value.exit_code == 4
+        assert caught.value.message.startswith(
+            "prompt 2 has 61 tokens, with max_new_tokens 4 it comes to 65; the model's context is 64 tokens"
+        )
+
+    def test_that_the_configuration_does_not_tell_refuses_nothing(self) -> None:
+        refuse_beyond_context([[3] * 9000], max_new_tokens=4, context=None)
 
 
 class TestPrompts:

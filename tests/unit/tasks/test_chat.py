@@ -7,7 +7,7 @@ import pytest
 from splitlearn.errors import DataError, ModelError
 from splitlearn.spec import ChatSpec, SftTask
 from splitlearn.tasks import IGNORED, Record, TextTokenizer, prepare
-from splitlearn.tasks.chat import MAX_CHAT_TEMPLATE_CHARACTERS
+from splitlearn.tasks.chat import MAX_CHAT_TEMPLATE_CHARACTERS, chat_prompt
 
 TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}</{{ message['role'] }}>"
@@ -77,6 +77,11 @@ class TestTemplate:
 
 
 class TestRefused:
+    def test_a_prompt_without_one_names_the_remedy_of_who_asked(self, tokenizer: TextTokenizer) -> None:
+        with pytest.raises(ModelError, match="has no chat template; leave out --chat") as caught:
+            chat_prompt([{"role": "user", "content": "Hi"}], tokenizer=tokenizer, remedy="leave out --chat")
+        assert "task" not in caught.value.message
+
     def test_a_tokenizer_without_one(self, tokenizer: TextTokenizer, rows_of: RowsOf) -> None:
         with pytest.raises(ModelError, match="has no chat template; leave out the task's chat"):
             written(tokenizer, TASK, *rows_of({"q": "Hi", "a": "Ho"}))
