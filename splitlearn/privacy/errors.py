@@ -30,10 +30,21 @@ class SumMessageError(SumError):
 
 
 class RosterRefusedError(SumError):
-    """The roster has too few members, a stranger, a wrong order, or other words of ours than we said."""
+    """The roster has too few members, a stranger, a wrong order, or other words of ours than we said.
+
+    Args:
+        message: With the remedy.
+        public: How many silos there are and how many this one asks for, where that is why: numbers of silos
+            tell nothing of rows.
+    """
 
     code = "sum_roster"
     public = "the secure sum has other silos than it needs, or too few"
+
+    def __init__(self, message: str, *, public: str | None = None) -> None:
+        super().__init__(message)
+        if public is not None:
+            self.public = public
 
 
 class RosterMismatchError(SumError):

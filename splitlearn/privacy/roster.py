@@ -39,7 +39,9 @@ def refuse_few_silos(num_silos: int, *, min_silos: int) -> None:
     if num_silos < min_silos:
         raise RosterRefusedError(
             f"the job has {num_silos} silos, this silo averages its blocks from {min_silos} on "
-            "(min_silos_in_sum); add silos, or train with silo_blocks 'local'"
+            "(min_silos_in_sum); add silos, or train with silo_blocks 'local'",
+            public=f"the job has {num_silos} silos, this silo averages its blocks from {min_silos} on; "
+            "add silos, or train with silo_blocks 'local'",
         )
 
 
@@ -221,7 +223,8 @@ def _certificate(words: SumKey) -> Certificate:
 def _refuse_members(names: Sequence[str], *, roster: Sequence[str], min_silos: int) -> None:
     if len(names) < min_silos:
         raise RosterRefusedError(
-            f"the sum has {len(names)} members, this silo takes part from {min_silos} on (min_silos_in_sum)"
+            f"the sum has {len(names)} members, this silo takes part from {min_silos} on (min_silos_in_sum)",
+            public=f"the secure sum has {len(names)} members, this silo takes part from {min_silos} on",
         )
     if list(names) != [name for name in roster if name in set(names)]:
         raise RosterRefusedError(

@@ -229,7 +229,11 @@ class TestAveragedBlocks:
         ended = stage.play(control)
         assert (ended.outcome, control.said) == ("refused", [("refused", "sum_roster")])
         assert "this silo averages its blocks from 4 on" in ended.message
-        assert control.reasons == ["silo 'north': the secure sum has other silos than it needs, or too few"]
+        reason = (
+            "silo 'north': the job has 3 silos, this silo averages its blocks from 4 on; "
+            "add silos, or train with silo_blocks 'local'"
+        )
+        assert control.reasons == [reason]
 
     def test_over_enough_are_not(self, stage: Stage) -> None:
         self.averaged(stage)

@@ -117,8 +117,9 @@ class TestRoster:
         members = federation(tmp_path)
         members["bert"].side = silo("bert", tmp_path, min_silos=4)
         names = ("ada", "bert", "carl")
-        with pytest.raises(RosterRefusedError, match=r"3 members, this silo takes part from 4 on"):
+        with pytest.raises(RosterRefusedError, match=r"3 members, this silo takes part from 4 on") as caught:
             carry(server(names), members)
+        assert caught.value.public == "the secure sum has 3 members, this silo takes part from 4 on"
 
     def test_cannot_be_allowed_below_three(self, tmp_path: Path) -> None:
         with pytest.raises(RosterRefusedError, match="min_silos_in_sum is 2"):
