@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to empty the audit: its triggers of 0004 speak for single rows, which TRUNCATE never asks.
+"""PostgreSQL refuses to empty the audit: its triggers of 0004 speak for single rows; TRUNCATE asks none.
 
 SQLite knows no such statement; there nothing changes.
 """
