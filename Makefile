@@ -29,14 +29,17 @@ test: $(READY)  ## the fast tests; some of them: ARGS="tests/unit/wire -k int8"
 test-all: $(READY)  ## all tests: also those that kill and restart whole platforms
 	@$(MAKE) --no-print-directory run-tests
 
-# Suite by suite, each with its seconds, and all of them also after a failure. Tests that start no platform run in
-# two processes at a time, each shown when it is through; a platform is many processes already.
+# Suite by suite, each with its seconds, and all of them also after a failure. In two lanes side by side: suites that
+# start whole platforms, which wait as much as they compute, and the others. Each is shown when it is through.
 run-tests:
-	@if [ -n '$(ARGS)' ]; then exec $(BIN)/pytest $(MARK) $(ARGS); fi; failed=0; \
-	echo "tests/unit and tests/fuzz, in two processes: what they say comes at their ends"; \
-	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target suite-backend suite-library || failed=1; \
-	$(MAKE) --no-print-directory --keep-going suite-contract suite-integration suite-faults || failed=1; \
-	exit $$failed
+	@if [ -n '$(ARGS)' ]; then exec $(BIN)/pytest $(MARK) $(ARGS); fi; \
+	echo "two lanes of suites side by side; what a suite says comes at its end"; \
+	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target lane-platforms lane-others
+
+lane-platforms: LANE := integration faults
+lane-others: LANE := backend contract library
+lane-%:
+	@failed=0; for suite in $(LANE); do $(MAKE) --no-print-directory suite-$$suite || failed=1; done; exit $$failed
 
 suite-backend: TESTS := tests/unit/backend tests/unit/gateway
 suite-library: TESTS := --ignore tests/unit/backend --ignore tests/unit/gateway tests/unit tests/fuzz
