@@ -103,7 +103,9 @@ class Up:
             with socket.socket() as listener:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(("127.0.0.1", urlsplit(address).port))
-        assert list(self._temporary.iterdir()) == []
+        # Torch makes an empty cache for itself, where no process before has named one to its children.
+        left = [path for path in self._temporary.rglob("*") if not path.name.startswith("torchinductor_")]
+        assert left == []
         assert not list(self.state.rglob("*.writing"))
 
 
