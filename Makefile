@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 BENCH ?= channel gateway api fleet startup agent_memory party_memory schedules planner split_step generate
 
-.PHONY: help setup demo test test-all run-tests check format bench soak clean
+.PHONY: help setup demo test test-all test-long run-tests check format bench soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,20 +24,23 @@ demo: $(READY)  ## three silos fine-tune one model together, every part a proces
 	$(BIN)/trunkline demo $(ARGS)
 
 test: $(READY)  ## the fast tests; some of them: ARGS="tests/unit/wire -k int8"
-	@$(MAKE) --no-print-directory run-tests MARK='-m "not slow"'
+	@$(MAKE) --no-print-directory run-tests MARK='-m "not slow and not long"'
 
-test-all: $(READY)  ## all tests: also those that kill and restart whole platforms
-	@$(MAKE) --no-print-directory run-tests
+test-all: $(READY)  ## also those that kill and restart whole platforms; 40 minutes at most on two cores
+	@$(MAKE) --no-print-directory run-tests MARK='-m "not long"'
 
-# Suite by suite, each with its seconds, and all of them also after a failure. In two lanes side by side: suites that
-# start whole platforms, which wait as much as they compute, and the others. Each is shown when it is through.
+test-long: $(READY)  ## the rest: a minute each on whole platforms
+	$(BIN)/pytest -m long $(ARGS)
+
+# Suite by suite, each with its seconds, and all of them also after a failure. In two lanes side by side, about
+# as long as each other: platforms wait as much as they compute. Each suite is shown when it is through.
 run-tests:
 	@if [ -n '$(ARGS)' ]; then exec $(BIN)/pytest $(MARK) $(ARGS); fi; \
 	echo "two lanes of suites side by side; what a suite says comes at its end"; \
-	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target lane-platforms lane-others
+	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target lane-first lane-second
 
-lane-platforms: LANE := integration faults
-lane-others: LANE := backend contract library
+lane-first: LANE := integration contract
+lane-second: LANE := backend library faults
 lane-%:
 	@failed=0; for suite in $(LANE); do $(MAKE) --no-print-directory suite-$$suite || failed=1; done; exit $$failed
 

@@ -119,6 +119,7 @@ class TestResults:
         assert 1 <= content["result_round"] <= 3
 
     @pytest.mark.slow
+    @pytest.mark.long
     def test_on_the_platform_the_control_plane_chooses_it(
         self, demo: Demo, result: Callable[..., dict[str, Any]]
     ) -> None:

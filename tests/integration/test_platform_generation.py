@@ -223,6 +223,7 @@ class TestGenerate:
         assert output == whole_texts(platform, "north", PROMPTS[:1])[0] + "\n"
         assert "tokens/s" in errors
 
+    @pytest.mark.long
     def test_by_the_jobs_name_draws_the_same_tokens_for_the_same_seed(self, platform: Platform) -> None:
         words = ("-p", PROMPTS[0], "--temperature", "1.5", "--max-new-tokens", f"{NUM_NEW}", "--seed")
         first, again, other = (platform.generate("north", *words, seed, job="notes") for seed in "445")
@@ -230,6 +231,7 @@ class TestGenerate:
         assert first.stdout == again.stdout
         assert first.stdout != other.stdout
 
+    @pytest.mark.long
     def test_leaves_the_cached_trunk_fit_for_training(self, platform: Platform) -> None:
         """The same job again, at the worker that has generated with the first one's trunk, is the same."""
         again = platform.stage.submit(job_spec("m", "north", "south", name="again"))
@@ -243,6 +245,7 @@ class TestGenerate:
         assert trunk(again) == trunk(platform.job_id)
 
 
+@pytest.mark.long
 class TestWithoutAnAgent:
     def test_logs_in_itself_and_lets_the_agent_in_again(self, platform: Platform) -> None:
         agent = platform.agents["south"]
@@ -256,6 +259,7 @@ class TestWithoutAnAgent:
         assert _agent_is_undisturbed(platform, "south")
 
 
+@pytest.mark.long
 class TestTwoSilos:
     def test_are_served_one_after_the_other(self, platform: Platform) -> None:
         words = ("-p", PROMPTS[0], "--max-new-tokens", "40", "--json", "--wait", "100")
@@ -284,6 +288,7 @@ class TestFaults:
         assert begun + rest == whole_texts(platform, "north", PROMPTS[:1], long)[0] + "\n"
         assert platform.sessions()[0]["epoch"] == 2
 
+    @pytest.mark.long
     def test_a_session_that_has_had_its_time_is_followed_by_another(self, platform: Platform) -> None:
         prompts = [f"note {number}" for number in range(6)]
         words = [word for prompt in prompts for word in ("-p", prompt)]
@@ -315,6 +320,7 @@ class TestFaults:
         assert platform.sessions()[0]["reason_code"] == "finished"
         self._next_is_served(platform)
 
+    @pytest.mark.long
     def test_an_admin_ends_a_session_and_the_silo_is_told(self, platform: Platform) -> None:
         process = self._generating(platform)
         session = platform.sessions()[0]["id"]
@@ -323,6 +329,7 @@ class TestFaults:
         assert process.process.wait(PATIENCE_SECONDS) == 12, process.errors
         assert "admin ended the session" in process.errors
 
+    @pytest.mark.long
     def test_without_a_worker_waits_no_longer_than_asked(self, platform: Platform) -> None:
         platform.stage.admin.call("POST", "/workers/gpu-1/drain")
         done = platform.generate("north", "-p", "x", "--wait", "1")
@@ -352,6 +359,7 @@ class TestRefusals:
         assert done.returncode == 12
         assert "no part in a job" in done.stderr
 
+    @pytest.mark.long
     def test_of_a_job_without_a_result(self, platform: Platform) -> None:
         job = platform.stage.submit(job_spec("m", "north", "south", name="cancelled"))
         platform.stage.admin.call("POST", f"/jobs/{job}/cancel")

@@ -71,6 +71,7 @@ class TestFullModels:
         assert "its result of the job that this one begins at (start_from) is gone" in told["approval_reason"]
 
 
+@pytest.mark.long
 class TestAdapters:
     def test_end_as_in_one_process_also_with_a_newcomer_and_a_killed_silo(self, jobs: PlatformJobs) -> None:
         """With frozen halves, which no checkpoint holds: whoever begins again begins at the same start."""

@@ -37,6 +37,7 @@ def plain(jobs: PlatformJobs, **fields: Any) -> JobSpec:
     return jobs.spec.model_copy(update={"precision": "fp32", "gradient_checkpointing": False, **fields})
 
 
+@pytest.mark.long
 def test_bf16_with_layers_computed_again(jobs: PlatformJobs) -> None:
     assert (jobs.spec.precision, jobs.spec.gradient_checkpointing) == ("bf16", True)
     jobs.assert_equal(jobs.first_job, jobs.in_process(jobs.spec, "bf16"))
@@ -49,6 +50,7 @@ def test_fp16_with_a_scale_of_the_loss(jobs: PlatformJobs) -> None:
     jobs.assert_equal(jobs.run(spec), expected)
 
 
+@pytest.mark.long
 def test_the_best_round_of_a_job_that_ends_early(jobs: PlatformJobs) -> None:
     """With a rate at which every round is worse than the first."""
     spec = plain(
