@@ -1,6 +1,7 @@
 """Fixtures that every test folder may use."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tests import services
 
 # One thread: results are compared bit for bit, and several test runs may share the cores.
 torch.set_num_threads(1)
+
+# Started in the background by a shell, this process ignores Ctrl-C, and so would every program of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
