@@ -188,13 +188,13 @@ class TrunkHost:
         return await self._release(failed_body(lease, error, who=self._name, where=keeper.where), lease)
 
     async def _release(self, body: ReleaseBody, lease: LeaseAnswer) -> _Next:
+        if body.outcome in _ENDS:
+            await asyncio.to_thread(drop_folder, self._station.job_folder(lease.job))
         try:
             await self._station.home.ask(lambda client: client.release_lease(lease.job, lease.replica, body))
             _log.info("lease_released", outcome=body.outcome)
         except _OUTDATED as error:
             _log.info("lease_lost", reason=error.message)
-        if body.outcome in _ENDS:
-            await asyncio.to_thread(drop_folder, self._station.job_folder(lease.job))
         return _OVER
 
     @property
