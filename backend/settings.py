@@ -11,8 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from backend.log import LogFormat
 from backend.notices.settings import NoticeSettings
 from backend.openid.settings import OpenIdSettings
-from splitlearn.control_plane.broker import refuse_other_brokers
-from splitlearn.control_plane.errors import SettingError
+from splitlearn.control_plane.broker import BrokerUrl
 from splitlearn.identity import InvalidKeyError, PublicKey
 
 MAX_URL: Final = 255
@@ -118,7 +117,7 @@ class Settings(NoticeSettings, OpenIdSettings, BaseSettings):
     gateway_silence_seconds: float = Field(default=6.0, ge=1, le=600)
     standings_token: SecretStr | None = None
     metrics_token: SecretStr | None = None
-    broker_url: SecretStr | None = None
+    broker_url: BrokerUrl | None = None
     lease_seconds: float = Field(default=15.0, ge=1, le=600)
     renew_seconds: float = Field(default=2.0, ge=0.1, le=60)
     pickup_seconds: float = Field(default=30.0, ge=1, le=3600)
@@ -146,16 +145,6 @@ class Settings(NoticeSettings, OpenIdSettings, BaseSettings):
         value = value.rstrip("/")
         if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
             raise ValueError(f"{value!r} is not http(s)://host[:port][/path]")
-        return value
-
-    @field_validator("broker_url")
-    @classmethod
-    def _is_served(cls, value: SecretStr | None) -> SecretStr | None:
-        try:
-            if value is not None and (url := value.get_secret_value()):
-                refuse_other_brokers(url)
-        except SettingError as error:
-            raise ValueError(error.message) from error
         return value
 
     @field_validator("gateway_url")

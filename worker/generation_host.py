@@ -1,7 +1,6 @@
 """Hosts the trunk of a session of generation while its lease holds; one session after another."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 
 import structlog
@@ -19,14 +18,14 @@ from splitlearn.generation import CacheLimits
 from splitlearn.parties import StuckError
 from worker.generation_attempt import GenerationAttempt
 from worker.generation_keeper import GenerationKeeper, Progress
-from worker.orders import Order, Orders
+from worker.orders import Obedient, Order, Orders
 from worker.station import Station, until_ordered
 
 _OUTDATED = (LeaseLostError, JobOverError, NotFoundError)
 _log = structlog.get_logger("worker.generation")
 
 
-class GenerationHost:
+class GenerationHost(Obedient):
     """Serves dispatches, one after another, in the thread that calls :meth:`host`.
 
     Args:
@@ -43,18 +42,8 @@ class GenerationHost:
         limits: CacheLimits,
         on_stuck: Callable[[TrunklineError], None] = lambda _: None,
     ) -> None:
+        super().__init__()
         self._station, self._limits, self._on_stuck = station, limits, on_stuck
-        self._lock = threading.Lock()
-        self._orders: Orders | None = None
-        self._standing = Order.GO_ON
-
-    def give(self, order: Order) -> None:
-        """Give an order to the session that is hosted and to all that follow; from any thread."""
-        with self._lock:
-            self._standing = max(self._standing, order)
-            orders = self._orders
-        if orders is not None:
-            orders.give(order)
 
     def host(self, dispatch: GenerationDispatch) -> None:
         """Do what a dispatch says, if it still counts. Returns when the lease is given back or lost.
@@ -86,15 +75,14 @@ class GenerationHost:
         )
         watch.began()
         end = "failed"
-        self._obey(orders)
         try:
-            async with keeper.keeping():
-                body = await self._outcome(attempt, lease, orders)
-                if body is not None:
-                    await self._release(body, lease)
-                end = "generated" if body is None or body.outcome != "failed" else end
+            with self.obeying(orders):
+                async with keeper.keeping():
+                    body = await self._outcome(attempt, lease, orders)
+                    if body is not None:
+                        await self._release(body, lease)
+                    end = "generated" if body is None or body.outcome != "failed" else end
         finally:
-            self._obey(None)
             watch.ended(end)
         if body is not None and body.outcome == "stuck":
             self._on_stuck(StuckError(f"{body.reason.what}; {body.reason.next}"))
@@ -132,12 +120,6 @@ class GenerationHost:
             _log.info("generation_ended", outcome=body.outcome, tokens=body.num_tokens)
         except _OUTDATED as error:
             _log.info("lease_lost", reason=error.message)
-
-    def _obey(self, orders: Orders | None) -> None:
-        with self._lock:
-            self._orders, standing = orders, self._standing
-        if orders is not None:
-            orders.give(standing)
 
     @property
     def _name(self) -> str:

@@ -1,9 +1,8 @@
 """Keeps a lease on a session of generation, and passes on that it has ended or is to go elsewhere."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import structlog
@@ -54,16 +53,9 @@ class GenerationKeeper:
         self._home, self._lease, self._orders = home, lease, orders
         self._progress, self._on_confirmed = progress, on_confirmed
 
-    @asynccontextmanager
-    async def keeping(self) -> AsyncIterator[None]:
+    def keeping(self) -> AbstractAsyncContextManager[None]:
         """Renew until the block is left; in another loop than the control plane's."""
-        work = self._home.start(self._keep())
-        try:
-            yield
-        finally:
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await asyncio.wrap_future(work)
+        return self._home.beside(self._keep())
 
     async def _keep(self) -> None:
         while True:

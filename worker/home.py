@@ -6,9 +6,9 @@ uploads have a thread and an event loop of their own, so that no forward pass de
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -73,6 +73,17 @@ class Home:
             return await question(self.client)
 
         return await asyncio.wrap_future(self.start(work()))
+
+    @asynccontextmanager
+    async def beside(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run a coroutine in the thread until the block is left; the block is in another event loop."""
+        running = self.start(work)
+        try:
+            yield
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await asyncio.wrap_future(running)
 
     async def ticket(self, body: TicketBody, *, patience_seconds: float | None = None) -> TicketAnswer:
         """Get leave to open one connection; see ``PartyClient.ticket``."""

@@ -1,10 +1,9 @@
 """Keeps a lease while its trunk trains, and passes on what people want of the job."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 
@@ -61,16 +60,9 @@ class LeaseKeeper:
         """Note how far the training is; from any thread."""
         self._round, self._step = round_number, step
 
-    @asynccontextmanager
-    async def keeping(self) -> AsyncIterator[None]:
+    def keeping(self) -> AbstractAsyncContextManager[None]:
         """Renew until the block is left; in another loop than the control plane's."""
-        work = self._home.start(self._keep())
-        try:
-            yield
-        finally:
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await asyncio.wrap_future(work)
+        return self._home.beside(self._keep())
 
     async def ask_now(self) -> None:
         """Renew out of turn; the order stands when this returns."""

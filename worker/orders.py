@@ -1,6 +1,9 @@
 """What an attempt to host a trunk is told to do, by whoever asks: control plane, operator, signal."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -88,3 +91,32 @@ class Orders:
         if order > self.order:
             self.order = order
             self._changed.set()
+
+
+class Obedient:
+    """A host whose attempts, the one that runs and those that follow, heed the orders given to it."""
+
+    def __init__(self) -> None:
+        self._giving = threading.Lock()
+        self._orders: Orders | None = None
+        self._standing = Order.GO_ON
+
+    def give(self, order: Order) -> None:
+        """Give an order to the attempt that runs and to all that follow; from any thread."""
+        with self._giving:
+            self._standing = max(self._standing, order)
+            orders = self._orders
+        if orders is not None:
+            orders.give(order)
+
+    @contextmanager
+    def obeying(self, orders: Orders) -> Iterator[None]:
+        """Pass on to an attempt's orders, within the block, what was given and what will be."""
+        with self._giving:
+            self._orders, standing = orders, self._standing
+        orders.give(standing)
+        try:
+            yield
+        finally:
+            with self._giving:
+                self._orders = None

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from splitlearn.control_plane.broker import refuse_other_brokers
-from splitlearn.control_plane.errors import SettingError
+from splitlearn.control_plane.broker import BrokerUrl
 
 
 class Settings(BaseSettings):
@@ -43,7 +42,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1, le=1024)
     drain_seconds: float = Field(default=4.0, ge=0, le=3600)
     log_format: Literal["console", "json"] = "console"
-    broker_url: SecretStr | None = Field(default=None, validation_alias="TRUNKLINE_BROKER_URL")
+    broker_url: BrokerUrl | None = Field(default=None, validation_alias="TRUNKLINE_BROKER_URL")
     broker_dir: Path = Field(
         default_factory=lambda: Path.home() / ".trunkline" / "broker",
         validation_alias="TRUNKLINE_BROKER_DIR",
@@ -55,13 +54,3 @@ class Settings(BaseSettings):
     cache_rows: int = Field(default=64, ge=1)
     cache_tokens: int = Field(default=8192, ge=1)
     measure: bool = True
-
-    @field_validator("broker_url")
-    @classmethod
-    def _is_served(cls, value: SecretStr | None) -> SecretStr | None:
-        try:
-            if value is not None and (url := value.get_secret_value()):
-                refuse_other_brokers(url)
-        except SettingError as error:
-            raise ValueError(error.message) from error
-        return value

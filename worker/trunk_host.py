@@ -1,7 +1,6 @@
 """Hosts the trunk of a dispatched job while its lease holds; a task that comes twice finds it taken."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from worker.attempt import Attempt
 from worker.checkpoints import publish_result
 from worker.lease_keeper import LeaseKeeper
 from worker.meeting_attempt import MeetingAttempt
-from worker.orders import Order, Orders
+from worker.orders import Obedient, Order, Orders
 from worker.station import Hosted, Station
 from worker.stored_files import drop_folder
 
@@ -39,7 +38,7 @@ class _Next:
 _OVER = _Next(None)
 
 
-class TrunkHost:
+class TrunkHost(Obedient):
     """Serves dispatches, one after another, in the thread that calls :meth:`host`.
 
     Args:
@@ -51,19 +50,9 @@ class TrunkHost:
     def __init__(
         self, station: Station, *, on_stuck: Callable[[TrunklineError], None] = lambda _: None
     ) -> None:
+        super().__init__()
         self._station, self._on_stuck = station, on_stuck
         self._stuck: StuckError | None = None
-        self._lock = threading.Lock()
-        self._orders: Orders | None = None
-        self._standing = Order.GO_ON
-
-    def give(self, order: Order) -> None:
-        """Give an order to the attempt that runs and to all that follow; from any thread."""
-        with self._lock:
-            self._standing = max(self._standing, order)
-            orders = self._orders
-        if orders is not None:
-            orders.give(order)
 
     def host(self, dispatch: DispatchBody) -> None:
         """Do what a dispatch says, if it still counts. Returns when the lease is given back or lost.
@@ -104,33 +93,34 @@ class TrunkHost:
         job_log.tell("lease_taken", epoch=lease.epoch)
         watch.began()
         end = "failed"
-        self._obey(orders)
         try:
-            async with keeper.keeping():
-                try:
-                    hosted = await self._attempt(lease, orders, keeper, job_log)
-                    end = hosted.order.name.lower()
-                    job_log.tell("attempt_ended", code=end, round_number=hosted.last_round)
-                    return await self._conclude(lease, hosted, keeper)
-                except TrunklineError as error:
-                    job_log.tell("attempt_failed", level="warning", code=error.code, epoch=lease.epoch)
-                    return await self._failed(lease, error, keeper)
-                except Exception as error:  # noqa: BLE001 - the job must learn of a bug, too
-                    _log.exception("attempt_broken")
-                    job_log.tell("attempt_broken", level="error", epoch=lease.epoch)
-                    return await self._failed(lease, _bug(error), keeper)
+            with self.obeying(orders):
+                async with keeper.keeping():
+                    end, following = await self._make_attempt(lease, orders, keeper, job_log)
         finally:
-            self._obey(None)
             watch.ended(end)
             telling.cancel()
             if self._stuck is not None:
                 self._on_stuck(self._stuck)
+        return following
 
-    def _obey(self, orders: Orders | None) -> None:
-        with self._lock:
-            self._orders, standing = orders, self._standing
-        if orders is not None:
-            orders.give(standing)
+    async def _make_attempt(
+        self, lease: LeaseAnswer, orders: Orders, keeper: LeaseKeeper, job_log: JobLog
+    ) -> tuple[str, _Next]:
+        """Return in a word how the attempt ended, and what follows."""
+        end = "failed"
+        try:
+            hosted = await self._attempt(lease, orders, keeper, job_log)
+            end = hosted.order.name.lower()
+            job_log.tell("attempt_ended", code=end, round_number=hosted.last_round)
+            return end, await self._conclude(lease, hosted, keeper)
+        except TrunklineError as error:
+            job_log.tell("attempt_failed", level="warning", code=error.code, epoch=lease.epoch)
+            return end, await self._failed(lease, error, keeper)
+        except Exception as error:  # noqa: BLE001 - the job must learn of a bug, too
+            _log.exception("attempt_broken")
+            job_log.tell("attempt_broken", level="error", epoch=lease.epoch)
+            return end, await self._failed(lease, _bug(error), keeper)
 
     async def _attempt(
         self, lease: LeaseAnswer, orders: Orders, keeper: LeaseKeeper, job_log: JobLog

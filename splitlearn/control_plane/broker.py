@@ -6,7 +6,10 @@ lease is taken. Celery itself is not imported here.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, SecretStr
 
 from splitlearn.control_plane.errors import SettingError
 from splitlearn.errors import StorageError
@@ -48,6 +51,19 @@ def refuse_other_brokers(url: str) -> None:
             f"the broker {seen} is not served; use redis://host:6379/0, rediss://..., "
             f"or leave TRUNKLINE_BROKER_URL unset for a folder"
         )
+
+
+def _served(url: SecretStr) -> SecretStr:
+    try:
+        if value := url.get_secret_value():
+            refuse_other_brokers(value)
+    except SettingError as error:
+        raise ValueError(error.message) from error
+    return url
+
+
+BrokerUrl = Annotated[SecretStr, AfterValidator(_served)]
+"""A setting: the URL of a broker that is served, or nothing for a folder."""
 
 
 def broker_settings(url: str | None, folder: Path) -> dict[str, object]:
