@@ -11,12 +11,11 @@ from sqlalchemy.orm import Session
 
 from backend.auth.callers import PartyCaller
 from backend.db.models import Generation, GenerationState, Party, PartyKind, Silo, Worker
-from backend.federation.service import federation_of
-from backend.federation.signer import ticket_key
-from backend.gateway import Conversation, Role, SeatDocument, StandingDocument, issue_ticket
+from backend.gateway import Conversation, SeatDocument, StandingDocument
 from backend.jobs.errors import LeaseLostError, UnknownJobError
 from backend.parties.standing import is_out
 from backend.settings import Settings
+from backend.tickets.answering import answer_with_ticket
 from backend.tickets.choice import choose
 from backend.tickets.meetings import present_gateways
 from splitlearn.control_plane.schemas import TicketAnswer, TicketBody
@@ -57,15 +56,15 @@ def give_generation_ticket(
     gateway_url = _gateway(session, settings, row, conversation, now=now, may_arrange=may_arrange)
     if gateway_url is None:
         return None
-    ticket = issue_ticket(
+    return answer_with_ticket(
+        session,
+        settings,
         conversation,
-        role=Role.SILO if caller.kind is PartyKind.SILO else Role.WORKER,
-        now=now,
-        seconds=settings.ticket_seconds,
-        key=ticket_key(federation_of(session)),
+        caller=caller,
+        gateway_url=gateway_url,
         correlation_id=row.correlation_id,
+        now=now,
     )
-    return TicketAnswer(ticket=ticket, gateway_url=gateway_url, valid_seconds=float(settings.ticket_seconds))
 
 
 def generation_standing(

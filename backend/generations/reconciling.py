@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
-import structlog
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
@@ -31,28 +31,22 @@ from backend.jobs.dispatch import Dispatcher
 from backend.jobs.moves import Why
 from backend.jobs.overview import active_jobs, crew_of
 from backend.jobs.placing import WorkerView
+from backend.jobs.stepping import step_each
 from backend.parties.repository import find_party
 from backend.server import Server
 from backend.settings import Settings
 from splitlearn.control_plane.generation_schemas import GenerationDispatch
 from splitlearn.errors import LinkError
 
-_log = structlog.get_logger("backend.reconciler")
-
 
 def reconcile_generations(server: Server, dispatcher: Dispatcher) -> bool:
     """Look at every open session once; return whether the broker took all tasks."""
-    is_broker_there = True
-    for generation_id in _to_step(server):
-        try:
-            _step(server, dispatcher, generation_id)
-        except LinkError as error:
-            _log.warning("dispatch_failed", generation=str(generation_id), reason=error.message)
-            _explain_broker(server, generation_id, error)
-            is_broker_there = False
-        except Exception:  # noqa: BLE001 - one session that cannot be handled must not hold up all others
-            _log.exception("step_failed", generation=str(generation_id))
-    return is_broker_there
+    return step_each(
+        _to_step(server),
+        partial(_step, server, dispatcher),
+        explain=partial(_explain_broker, server),
+        what="generation",
+    )
 
 
 def give_generations_time(session: Session, *, until: datetime) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import update
@@ -38,6 +39,7 @@ from backend.jobs.placing import WorkerView, in_turn
 from backend.jobs.replicas import layout_of, next_epoch
 from backend.jobs.repository import find_lease, lock_job, worker_of
 from backend.jobs.state import HOSTED
+from backend.jobs.stepping import step_each
 from backend.parties.repository import find_party
 from backend.server import Server
 from splitlearn.control_plane.broker import AVERAGE_TASK, TASK_NAME
@@ -128,16 +130,12 @@ def give_time(server: Server) -> None:
 
 def reconcile(server: Server, dispatcher: Dispatcher) -> bool:
     """Look at every job once; return whether the broker took all tasks."""
-    is_broker_there = True
-    for job_id in _jobs_to_step(server):
-        try:
-            _step(server, dispatcher, job_id)
-        except LinkError as error:
-            _log.warning("dispatch_failed", job=str(job_id), reason=error.message)
-            _explain_broker(server, job_id, error)
-            is_broker_there = False
-        except Exception:  # noqa: BLE001 - one job that cannot be handled must not hold up all others
-            _log.exception("step_failed", job=str(job_id))
+    is_broker_there = step_each(
+        _jobs_to_step(server),
+        partial(_step, server, dispatcher),
+        explain=partial(_explain_broker, server),
+        what="job",
+    )
     # Training comes first: a session gets what is left.
     return reconcile_generations(server, dispatcher) and is_broker_there
 

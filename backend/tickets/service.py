@@ -9,9 +9,7 @@ from sqlalchemy.orm import Session
 
 from backend.auth.callers import PartyCaller
 from backend.db.models import Generation, Job, JobSilo, Lease, Party, PartyKind, Silo, Worker
-from backend.federation.service import federation_of
-from backend.federation.signer import ticket_key
-from backend.gateway import Conversation, Role, SeatDocument, StandingDocument, issue_ticket
+from backend.gateway import Conversation, SeatDocument, StandingDocument
 from backend.generations.conversations import generation_standing, give_generation_ticket
 from backend.jobs.errors import LeaseLostError, UnknownJobError
 from backend.jobs.replicas import serves
@@ -19,6 +17,7 @@ from backend.jobs.state import ENDED, HOSTED
 from backend.parties.repository import find_party
 from backend.parties.standing import is_out
 from backend.settings import Settings
+from backend.tickets.answering import answer_with_ticket
 from backend.tickets.meetings import arrange, find_gateway
 from splitlearn.control_plane.schemas import TicketAnswer, TicketBody
 
@@ -66,15 +65,15 @@ def give_ticket(
         if not may_arrange:
             return None
         gateway_url = arrange(session, settings, conversation, silo_id=silo.id, now=now)
-    ticket = issue_ticket(
+    return answer_with_ticket(
+        session,
+        settings,
         conversation,
-        role=Role.SILO if caller.kind is PartyKind.SILO else Role.WORKER,
-        now=now,
-        seconds=settings.ticket_seconds,
-        key=ticket_key(federation_of(session)),
+        caller=caller,
+        gateway_url=gateway_url,
         correlation_id=job.correlation_id,
+        now=now,
     )
-    return TicketAnswer(ticket=ticket, gateway_url=gateway_url, valid_seconds=float(settings.ticket_seconds))
 
 
 def _is_own_side(caller: PartyCaller, silo: Silo, lease: Lease) -> bool:
