@@ -34,7 +34,7 @@ from splitlearn.parties import (
     SiloParty,
     StepDone,
     TurnStarted,
-    evaluates_saved_rounds,
+    evaluates_finished,
     is_meeting,
     keeps_averages_apart,
     phases_of,
@@ -105,7 +105,7 @@ async def take_part(
             job_log,
             way=way,
             min_metric_rows=attempt.min_metric_rows,
-            evaluates_saved_rounds=evaluates_saved_rounds(spec),
+            evaluates_finished=lambda round_number: evaluates_finished(spec, round_number),
         )
         averaging = _averaging(prepared, attempt, folder=folder, trainer=trainer, compute=compute)
         if at_meeting:
@@ -158,6 +158,7 @@ async def take_part(
             says_goodbye=False,  # another attempt follows, of this process or the next
         )
         await party.run()
+        await asyncio.to_thread(rounds.ended)
 
 
 async def _meet(
@@ -316,19 +317,21 @@ class _Rounds:
         *,
         way: _Way,
         min_metric_rows: int,
-        evaluates_saved_rounds: bool,
+        evaluates_finished: Callable[[int], bool],
     ) -> None:
         self._way, self._min_metric_rows = way, min_metric_rows
-        self._evaluates_saved_rounds = evaluates_saved_rounds
+        self._evaluates_finished = evaluates_finished
+        self._evaluated_since: int | None = None
         self._job_log, self._told_at = job_log, -math.inf
         self._tally, self._exchange, self._outbox = tally, exchange, outbox
         self._loop = asyncio.get_running_loop()
 
     def __call__(self, progress: Progress) -> None:
         if isinstance(progress, TurnStarted):
-            # The evaluation of a round that is saved counts with the next one.
-            is_saved = progress.phase is not Phase.TRAIN and self._evaluates_saved_rounds
-            self._tally.begin(progress.round + is_saved)
+            # The evaluation of a round that is finished counts with the next one.
+            is_finished = progress.phase is not Phase.TRAIN and self._evaluates_finished(progress.round)
+            self._tally.begin(progress.round + is_finished)
+            self._evaluated_since = progress.round if is_finished else None
         if isinstance(progress, StepDone):
             self._tell(progress)
         self._outbox.put(points_of_progress(progress, min_rows=self._min_metric_rows))
@@ -353,6 +356,15 @@ class _Rounds:
         total = self._tally.end(round_number, Crossed.of(self._exchange))
         self._job_log.tell("round_saved", round_number=round_number)
         _log.info("the checkpoint of round %d is on disk", round_number)
+        self._report(round_number, total)
+
+    def ended(self) -> None:
+        """Note the totals where a finished round was evaluated and none followed: at a replica's end."""
+        if self._evaluated_since:
+            total = self._tally.end(self._evaluated_since + 1, Crossed.of(self._exchange))
+            self._report(self._evaluated_since, total)
+
+    def _report(self, round_number: int, total: Crossed) -> None:
         values = values_of_round(total, round_trip_seconds=self._way.round_trip_seconds)
         self._loop.call_soon_threadsafe(self._outbox.put, points_of_round(round_number, values))
 

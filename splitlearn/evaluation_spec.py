@@ -18,21 +18,29 @@ def _is_unset(value: object) -> bool:
     return not value
 
 
+def _is_set(value: object) -> bool:
+    """Likewise, where the field is set unless somebody unsets it."""
+    return bool(value)
+
+
 class EvaluationSpec(Frozen):
     """Evaluation on each silo's held-out rows, split, with the silo's own blocks.
 
     Attributes:
-        every_rounds: Evaluate after each n-th round besides the end; 0 for the end only.
+        before_training: Evaluate what the job begins with, before step 1: round 0.
+        every_rounds: Evaluate after each n-th round besides the end; 0 for no round but the last.
         holdout: Share of a silo's rows that are held out, by a seeded hash.
         batch_size: Rows per evaluation batch.
         max_rows: At most this many held-out rows of each silo are evaluated.
         keep_best: The result is that of the evaluated round with the lowest loss, over all silos that tell
-            theirs, instead of the last round's.
+            theirs, instead of the last round's. Round 0 counts where it is evaluated: then a job whose
+            training made nothing better results in what it began with.
         patience_evaluations: After so many evaluations in a row that did not improve the loss, the job is
             over; 0 trains all rounds.
         min_delta: An evaluation improves the loss where it is lower than the best by more than this, in nats.
     """
 
+    before_training: bool = Field(default=True, exclude_if=_is_set)
     every_rounds: int = Field(default=0, ge=0, le=100_000)
     holdout: float = Field(default=0.1, gt=0, le=0.5)
     batch_size: int = Field(default=8, ge=1, le=4096)

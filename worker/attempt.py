@@ -49,7 +49,7 @@ class Attempt:
         self._last_round = 0 if lease.checkpoint is None else lease.checkpoint.round
         self._trunk: TrunkSegment | None = None
         self._is_trained = self._is_complete = self._is_round_done = False
-        self._result_round = 0
+        self._result_round: int | None = None
         self._demand: Demand | None = None
         self._num_rounds = 0
 

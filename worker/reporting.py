@@ -84,7 +84,7 @@ class RoundReporter:
 
     def _finish(self, done: RoundFinished) -> None:
         round_number, values = done.round, self._values()
-        if done.best_round:
+        if done.best_round is not None:
             values["best_round"] = done.best_round
         num_bytes = self._count_bytes()
         self._watch.round_done(

@@ -111,14 +111,14 @@ class Hosted:
         last_round: The last round that is committed.
         trunk: As the result is; None where the attempt ended before it was loaded.
         is_round_done: A replica has done its round, and waits for the others'.
-        result_round: The round that the result is of, once the last one is done; 0 before.
+        result_round: The round that the result is of, once the last one is done; None before.
     """
 
     order: Order
     last_round: int
     trunk: TrunkSegment | None
     is_round_done: bool = False
-    result_round: int = 0
+    result_round: int | None = None
 
 
 async def until_ordered(work: Coroutine[Any, Any, None], orders: Orders) -> Order | None:

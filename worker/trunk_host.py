@@ -232,7 +232,9 @@ def failed_body(lease: LeaseAnswer, error: TrunklineError, *, who: str, where: s
 
 def _trained(hosted: Hosted) -> str:
     what = f"the trunk is trained: {hosted.last_round} rounds"
-    if hosted.result_round not in {0, hosted.last_round}:
+    if hosted.result_round == 0:
+        what += ", none of which was better than what the job began with: that is the result"
+    elif hosted.result_round not in {None, hosted.last_round}:
         what += f", and the result is that of round {hosted.result_round}, the best"
     return what
 

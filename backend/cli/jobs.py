@@ -114,10 +114,20 @@ def _hosted(lease: dict[str, Any], *, replicas: int) -> str:
 
 
 @app.command("results", epilog="Example: trunkline jobs results ID --json")
-def show_results(job: Job, *, as_json: AsJson = False) -> None:
-    """Show what each silo told of its held-out rows last, and what its rows lost to truncation."""
+def show_results(
+    job: Job,
+    *,
+    every_round: Annotated[
+        bool, typer.Option("--every-round", help="Show all evaluations; round 0 is before training.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each silo told of its held-out rows, and what its rows lost to truncation.
+
+    Of the best round, where the job keeps that one; else of the last.
+    """
     remote = _remote()
-    found = results.results(remote, remote.call("GET", path("jobs", job)))
+    found = results.results(remote, remote.call("GET", path("jobs", job)), every_round=every_round)
     show_rows(found, results.COLUMNS, as_json=as_json)
     if not as_json and (answers := list(results.answer_rows(found))):
         show_rows(answers, results.ANSWER_COLUMNS, as_json=False)

@@ -1,4 +1,4 @@
-"""``trunkline jobs results``: what each silo told last of its held-out rows, and what its rows lost."""
+"""``trunkline jobs results``: what each silo tells of its held-out rows, and what its rows lost."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +9,8 @@ from backend.cli.remote import Remote, path
 _SILO = "silo:"
 _ROWS = ("rows", "rows_truncated", "tokens_cut_left", "tokens_cut_right", "rows_dropped", "min_metric_rows")
 _WITHHELD = "eval_withheld_below"
+_IS_EVALUATION = ("eval_rows", "eval_loss", _WITHHELD)
+_WORKER, _BEST_ROUND = "worker:", "best_round"
 _EVALUATION = (
     *("eval_rows", "eval_loss", "accuracy", "f1", "f1_macro", "exact_match", "token_f1"),
     *("rouge_1", "rouge_2", "rouge_l", "bleu_4"),
@@ -18,53 +20,78 @@ _OF_AN_ANSWER = ("precision", "recall", "f1")
 _MAX_ANSWERS = 32
 """An agent tells of each answer where there are no more; docs/what-the-control-plane-learns.md."""
 
-COLUMNS = ["silo", "round", *_EVALUATION, *_ROWS, "withheld"]
-ANSWER_COLUMNS = ["silo", "answer", *_OF_AN_ANSWER]
+COLUMNS = ["silo", "round", *_EVALUATION, "eval_loss_before", *_ROWS, "withheld"]
+ANSWER_COLUMNS = ["silo", "round", "answer", *_OF_AN_ANSWER]
+
+_Told = Mapping[int, float]
+"""What a party told under one name, by round."""
 
 
-def results(remote: Remote, job: Mapping[str, Any]) -> list[dict[str, Any]]:
+def results(remote: Remote, job: Mapping[str, Any], *, every_round: bool = False) -> list[dict[str, Any]]:
     """Return one row for each silo of a job; what it has not told is None.
+
+    The evaluation is that of the best round, where the job keeps that one; else the newest.
 
     Args:
         remote: The control plane.
         job: As it tells of the job.
+        every_round: One row for each evaluation instead.
     """
     answers = list(job["spec"]["task"].get("answers", {}))[:_MAX_ANSWERS]
-    numbers = {
-        name: _latest(remote, job["id"], name)
+    told = {
+        name: _told(remote, job["id"], name, of=_SILO)
         for name in (*_ROWS, *_EVALUATION, _WITHHELD, *_names_of(answers))
     }
-    return [_row(silo["name"], numbers, answers) for silo in job["silos"]]
+    best = _best_round(remote, job["id"])
+    return [
+        _row(silo["name"], number, told, answers)
+        for silo in job["silos"]
+        for number in _shown(_evaluated(silo["name"], told), best=best, every_round=every_round)
+    ]
 
 
 def answer_rows(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row for each silo and answer that it has told of."""
     for row in found:
         for answer, scores in row["answers"].items():
-            yield {"silo": row["silo"], "answer": answer, **scores}
+            yield {"silo": row["silo"], "round": row["round"], "answer": answer, **scores}
+
+
+def _evaluated(silo: str, told: Mapping[str, Mapping[str, _Told]]) -> list[int]:
+    """Return the rounds of a silo's evaluations, those too of which it says only that they are withheld."""
+    return sorted({number for name in _IS_EVALUATION for number in told[name].get(silo, {})})
+
+
+def _shown(evaluated: list[int], *, best: int | None, every_round: bool) -> list[int] | list[None]:
+    if not evaluated:
+        return [None]
+    if every_round:
+        return evaluated
+    return [best] if best in evaluated else evaluated[-1:]
 
 
 def _row(
-    silo: str, numbers: Mapping[str, Mapping[str, tuple[int, float]]], answers: list[str]
+    silo: str, number: int | None, told: Mapping[str, Mapping[str, _Told]], answers: list[str]
 ) -> dict[str, Any]:
-    def told(name: str, *, since: int = 0) -> float | None:
-        number, value = numbers[name].get(silo, (-1, None))
-        if value is None or number < since:
-            return None
-        return int(value) if name in _COUNTS else value
+    def at(name: str) -> float | None:
+        value = told[name].get(silo, {}).get(-1 if number is None else number)
+        return int(value) if value is not None and name in _COUNTS else value
 
-    # The newest evaluation counts, also where it says nothing but that it is withheld.
-    newest = max(numbers[name].get(silo, (-1, 0.0))[0] for name in ("eval_rows", "eval_loss", _WITHHELD))
-    below = told(_WITHHELD, since=max(newest, 0))
+    def last(name: str) -> int | None:
+        values = told[name].get(silo, {})
+        return int(values[max(values)]) if values else None
+
+    below = at(_WITHHELD)
     scores = {
-        answer: {name: told(f"{name}_{index}", since=newest) for name in _OF_AN_ANSWER}
+        answer: {name: at(f"{name}_{index}") for name in _OF_AN_ANSWER}
         for index, answer in enumerate(answers)
     }
     return {
         "silo": silo,
-        "round": newest if newest >= 0 else None,
-        **{name: told(name, since=newest) for name in _EVALUATION},
-        **{name: told(name) for name in _ROWS},
+        "round": number,
+        **{name: at(name) for name in _EVALUATION},
+        "eval_loss_before": told["eval_loss"].get(silo, {}).get(0),
+        **{name: last(name) for name in _ROWS},
         "withheld": f"fewer than {below} rows" if below is not None else None,
         "answers": {
             answer: found
@@ -78,16 +105,23 @@ def _names_of(answers: list[str]) -> list[str]:
     return [f"{name}_{index}" for index in range(len(answers)) for name in _OF_AN_ANSWER]
 
 
-def _latest(remote: Remote, job_id: str, name: str) -> dict[str, tuple[int, float]]:
-    """Return the newest round's number of this name, by silo."""
-    found: dict[str, tuple[int, float]] = {}
+def _best_round(remote: Remote, job_id: str) -> int | None:
+    """Return the round that the result is of, as a worker told last; None where that is the last one."""
+    found = [
+        told for rounds in _told(remote, job_id, _BEST_ROUND, of=_WORKER).values() for told in rounds.items()
+    ]
+    return int(max(found)[1]) if found else None
+
+
+def _told(remote: Remote, job_id: str, name: str, *, of: str) -> dict[str, dict[int, float]]:
+    """Return the numbers of this name, by party and round."""
+    found: dict[str, dict[int, float]] = {}
     after: str | None = "0"
     while after is not None:
         query = urlencode({"name": name, "after": after})
         page = remote.call("GET", f"{path('jobs', job_id, 'metrics')}?{query}")
         for row in page["items"]:
-            silo = row["party"].removeprefix(_SILO)
-            if row["party"].startswith(_SILO) and row["round"] >= found.get(silo, (-1, 0.0))[0]:
-                found[silo] = (row["round"], row["value"])
+            if row["party"].startswith(of):
+                found.setdefault(row["party"].removeprefix(of), {})[row["round"]] = row["value"]
         after = page["next"]
     return found

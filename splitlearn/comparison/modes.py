@@ -160,7 +160,7 @@ def job_of(
         SpecError: This mode cannot have these fields; names the mode.
     """
     own = (own_fields or {}).get(mode.kind, {})
-    fields = {**base.model_dump(), "seed": seed, **_changes(mode, base), **own}
+    fields = {**base.model_dump(), "seed": seed, **_begun(mode, base), **_changes(mode, base), **own}
     if mode.kind == "hierarchical" and own.get("replica_schedule") == "serial":
         fields["learning_rate"] = _warmed_up(base, times=-(-len(base.silos) // mode.replicas))
     try:
@@ -169,6 +169,13 @@ def job_of(
     except SpecError as error:
         raise type(error)("\n".join(f"{mode.name}: {line}" for line in error.message.splitlines())) from error
     return job
+
+
+def _begun(mode: Mode, base: JobSpec) -> dict[str, Any]:
+    """All modes begin with the same model, so one of them evaluates it, but where it may be the result."""
+    if mode.kind == CENTRALISED or base.evaluation.watches:
+        return {}
+    return {"evaluation": {**base.evaluation.model_dump(), "before_training": False}}
 
 
 def _changes(mode: Mode, base: JobSpec) -> dict[str, Any]:

@@ -41,16 +41,14 @@ def run_one(request: RunRequest) -> RunResult:
         trial = try_whole(request.job, request.model_folder, data, on_share=progress)
     else:
         trial = try_federated(request.job, request.model_folder, data, request.work_dir, on_share=progress)
-    accuracy = trial.accuracy
+    overall = trial.overall()
     return RunResult(
         fingerprint=request.fingerprint,
         mode=request.mode,
         seed=request.job.seed,
         task=request.job.task.kind,
-        metric_name="eval_loss" if accuracy is None else "accuracy",
-        metric=trial.eval_loss if accuracy is None else accuracy,
-        eval_loss=trial.eval_loss,
-        scores=trial.scores,
+        **overall.model_dump(),
+        before=trial.overall_before(),
         silos=trial.silos,
         seconds=trial.seconds,
         wall_seconds=time.perf_counter() - started,

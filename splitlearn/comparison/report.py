@@ -9,7 +9,7 @@ from splitlearn.comparison.intervals import Interval
 from splitlearn.comparison.modes import LeftOut, Mode
 from splitlearn.comparison.run_files import RunResult
 from splitlearn.comparison.runner import Failure
-from splitlearn.comparison.summary import ModeSummary, mean_alone, summarise
+from splitlearn.comparison.summary import Before, ModeSummary, before_training, mean_alone, summarise
 from splitlearn.spec import JobSpec
 from splitlearn.task_spec import TaskSpec
 
@@ -50,6 +50,11 @@ class Report:
         """Mean loss of the silos alone; None without their runs."""
         return mean_alone(self.modes, self.results)
 
+    @cached_property
+    def before(self) -> Before | None:
+        """What every mode began with; None where no run evaluated it."""
+        return before_training(self.results)
+
     @property
     def task(self) -> TaskSpec:
         """The task."""
@@ -84,6 +89,7 @@ class Report:
                 for failure in self.failures
             ],
             "summary": [_summary_json(summary) for summary in self.summaries],
+            "before_training": None if self.before is None else asdict(self.before),
             "mean_silo_alone": None if self.alone is None else {"eval_loss": asdict(self.alone)},
         }
 

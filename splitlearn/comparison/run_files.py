@@ -84,18 +84,31 @@ class CurvePoint(Frozen):
     loss: float
 
 
-class RunResult(Frozen):
-    """What one run came to. Seconds are of this machine, on which all parties of a run are one process.
+class Overall(Frozen):
+    """An evaluation over all silos' held-out rows.
+
+    Attributes:
+        metric_name: ``accuracy`` for ``choice``, else ``eval_loss``.
+        metric: Its value.
+        eval_loss: Mean loss per label token, in nats.
+        scores: The task's other scores: means over the silos, weighted by rows.
+    """
+
+    metric_name: Literal["accuracy", "eval_loss"]
+    metric: float
+    eval_loss: float
+    scores: dict[str, float] = Field(default={})
+
+
+class RunResult(Overall):
+    """What one run came to; seconds are of this machine, on which all parties of a run are one process.
 
     Attributes:
         fingerprint: The request's.
         mode: The mode's name.
         seed: Of the run.
         task: Kind of the task.
-        metric_name: ``accuracy`` for ``choice``, else ``eval_loss``.
-        metric: Its value over all silos' held-out rows.
-        eval_loss: Mean loss over all silos' held-out label tokens, in nats.
-        scores: The task's other scores: means over the silos, weighted by rows.
+        before: The same evaluation of what the run began with; None where that was not evaluated.
         silos: The evaluation by silo, in the roster's order.
         seconds: From the first step to the last: the sum of the steps' or turns' times.
         wall_seconds: Of the whole run after the rows were read: loading, training, evaluation, checkpoints.
@@ -112,10 +125,7 @@ class RunResult(Frozen):
     mode: str
     seed: int
     task: str
-    metric_name: Literal["accuracy", "eval_loss"]
-    metric: float
-    eval_loss: float
-    scores: dict[str, float] = Field(default={})
+    before: Overall | None = None
     silos: tuple[SiloScore, ...] = Field(min_length=1)
     seconds: float
     wall_seconds: float

@@ -14,6 +14,16 @@ from splitlearn.comparison.run_files import RunResult
 
 
 @dataclass(frozen=True)
+class Before:
+    """What every mode begins with, evaluated over the seeds: held-out rows follow from them."""
+
+    seeds: tuple[int, ...]
+    eval_loss: Interval
+    metric: Interval
+    scores: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
 class ModeSummary:
     """One mode over its seeds.
 
@@ -74,6 +84,20 @@ def mean_alone(modes: Sequence[Mode], results: Sequence[RunResult]) -> Interval 
     return mean_interval(list(_mean_alone(modes, by_mode).values()))
 
 
+def before_training(results: Sequence[RunResult]) -> Before | None:
+    """Sum up what the runs began with, once per seed; None where no run evaluated it."""
+    found = {run.seed: run.before for run in reversed(results) if run.before is not None}
+    if not found:
+        return None
+    evaluations = list(found.values())
+    return Before(
+        seeds=tuple(sorted(found)),
+        eval_loss=_interval(each.eval_loss for each in evaluations),
+        metric=_interval(each.metric for each in evaluations),
+        scores=_mean_scores([each.scores for each in evaluations]),
+    )
+
+
 def _mean_alone(modes: Sequence[Mode], by_mode: Mapping[str, Mapping[int, RunResult]]) -> dict[int, float]:
     alone = [by_mode[mode.name] for mode in modes if mode.kind == "alone"]
     if not alone:
@@ -110,13 +134,17 @@ def _of_mode(
         memory_bytes=over(lambda run: run.memory_bytes),
         silo_losses={name: _interval(run.silo(name).eval_loss for run in listed) for name in silos},
         silo_metrics={name: _interval(_silo_metric(run, name) for run in listed) for name in silos},
-        scores={
-            name: _interval(run.scores[name] for run in listed)
-            for name in listed[0].scores
-            if all(name in run.scores for run in listed)
-        },
+        scores=_mean_scores([run.scores for run in listed]),
         curve=_mean_curve(listed),
     )
+
+
+def _mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    return {
+        name: _interval(found[name] for found in scores)
+        for name in scores[0]
+        if all(name in found for found in scores)
+    }
 
 
 def _silo_metric(run: RunResult, name: str) -> float:

@@ -9,6 +9,7 @@ from splitlearn.comparison.report import Report
 from splitlearn.comparison.summary import ModeSummary
 
 NOTHING = "–"  # noqa: RUF001 - an en dash where there is no number
+_BEFORE = "before training"
 _KIBI = 1024
 _TEXT_SCORES = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L", "bleu_4": "BLEU-4"}
 
@@ -66,6 +67,13 @@ def _results(report: Report) -> Table:
         columns.append(("better than the mean silo alone", _seeds_better))
     columns.append(("seeds", lambda summary: str(len(summary.seeds))))
     rows = [(s.mode.name, *(show(s) for _, show in columns)) for s in report.summaries]
+    if report.before is not None:
+        before = dict.fromkeys((head for head, _ in columns), NOTHING)
+        before["evaluation loss"] = interval(report.before.eval_loss)
+        before["seeds"] = str(len(report.before.seeds))
+        if has_metric:
+            before["accuracy"] = share_interval(report.before.metric)
+        rows.insert(0, (_BEFORE, *before.values()))
     if report.alone is not None:
         blanks = (NOTHING,) * (len(columns) - 1)
         rows.append(("mean silo alone", interval(report.alone), *blanks))
@@ -86,10 +94,10 @@ def _texts(report: Report) -> Table:
     names = dict.fromkeys(
         name for summary in report.summaries for name in summary.scores if name in _TEXT_SCORES
     )
-    rows = tuple(
-        (summary.mode.name, *(share_interval(summary.scores.get(name)) for name in names))
-        for summary in report.summaries
-    )
+    scored = [(summary.mode.name, summary.scores) for summary in report.summaries]
+    if report.before is not None:
+        scored.insert(0, (_BEFORE, report.before.scores))
+    rows = tuple((row, *(share_interval(scores.get(name)) for name in names)) for row, scores in scored)
     return Table(
         "texts",
         "Generated summaries",

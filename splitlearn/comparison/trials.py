@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from splitlearn.comparison.run_files import CurvePoint, SiloScore
+from splitlearn.comparison.run_files import CurvePoint, Overall, SiloScore
 from splitlearn.comparison.training_clock import TrainingClock
 from splitlearn.errors import TrainingError
-from splitlearn.parties import Progress, StepDone
+from splitlearn.parties import Evaluated, Progress, StepDone
 from splitlearn.simulation.centralised import train_centralised
 from splitlearn.simulation.federation import simulate
-from splitlearn.simulation.results import weighted_mean
+from splitlearn.simulation.results import SiloResult, weighted_mean
 from splitlearn.spec import JobSpec
-from splitlearn.tasks import BatchPlan, Score, SiloData
+from splitlearn.tasks import BatchPlan, EvaluationResult, Score, SiloData
 
 MAX_CURVE_POINTS = 40
 
@@ -32,28 +32,31 @@ class Trial:
     rows_trained: int
     label_tokens: int
     curve: tuple[CurvePoint, ...]
+    before: tuple[SiloScore, ...] = ()
 
-    @property
-    def eval_loss(self) -> float:
-        """Mean over all silos' held-out label tokens."""
-        return weighted_mean((silo.eval_loss, silo.num_tokens) for silo in self.silos)
+    def overall(self) -> Overall:
+        """Return the evaluation over all silos' held-out rows."""
+        return _overall(self.silos)
 
-    @property
-    def accuracy(self) -> float | None:
-        """Share of all silos' held-out rows answered rightly; None outside ``choice``."""
-        rated = [(silo.accuracy, silo.evaluated) for silo in self.silos if silo.accuracy is not None]
-        return weighted_mean(rated) if rated else None
+    def overall_before(self) -> Overall | None:
+        """Return the same of before step 1; None where that was not evaluated."""
+        return _overall(self.before) if self.before else None
 
-    @property
-    def scores(self) -> dict[str, float]:
-        """The silos' other scores, as means weighted by their rows."""
-        names = dict.fromkeys(name for silo in self.silos for name in silo.scores)
-        return {
-            name: weighted_mean(
-                (silo.scores[name], silo.evaluated) for silo in self.silos if name in silo.scores
-            )
+
+def _overall(silos: Sequence[SiloScore]) -> Overall:
+    """Sum up: the loss over all label tokens, the accuracy over all rows, other scores weighted by rows."""
+    loss = weighted_mean((silo.eval_loss, silo.num_tokens) for silo in silos)
+    rated = [(silo.accuracy, silo.evaluated) for silo in silos if silo.accuracy is not None]
+    names = dict.fromkeys(name for silo in silos for name in silo.scores)
+    return Overall(
+        metric_name="accuracy" if rated else "eval_loss",
+        metric=weighted_mean(rated) if rated else loss,
+        eval_loss=loss,
+        scores={
+            name: weighted_mean((silo.scores[name], silo.evaluated) for silo in silos if name in silo.scores)
             for name in names
-        }
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +85,9 @@ def try_whole(job: JobSpec, model_folder: Path, data: Sequence[SiloData], *, on_
     steps = [
         _Step((report.step + 1) / num_steps, report.loss, tokens[report.step]) for report in result.steps
     ]
-    silos = tuple(
-        _score(
-            silo,
-            job,
-            eval_loss=found.loss.mean,
-            num_tokens=found.loss.num_tokens,
-            evaluated=found.num_examples,
-            accuracy=found.accuracy,
-            scores=found.scores,
-        )
-        for silo, (_, found) in zip(data, result.evaluations, strict=True)
-    )
     return Trial(
-        silos=silos,
+        silos=_scores(job, data, result.evaluations),
+        before=_scores(job, data, result.before) if result.before else (),
         seconds=math.fsum(report.seconds for report in result.steps),
         wire_bytes=0,
         evaluation_bytes=0,
@@ -129,13 +121,13 @@ def try_federated(
         _score(
             rows,
             job,
-            eval_loss=silo.evaluations[-1].loss,
-            num_tokens=silo.evaluations[-1].num_tokens,
-            evaluated=silo.evaluations[-1].num_rows,
-            accuracy=silo.evaluations[-1].accuracy,
-            scores=silo.evaluations[-1].scores,
+            eval_loss=found.loss,
+            num_tokens=found.num_tokens,
+            evaluated=found.num_rows,
+            accuracy=found.accuracy,
+            scores=found.scores,
         )
-        for rows, silo in zip(data, result.silos, strict=True)
+        for rows, found in zip(data, (_final(silo) for silo in result.silos), strict=True)
     )
     return Trial(
         silos=silos,
@@ -146,6 +138,28 @@ def try_federated(
         label_tokens=sum(step.num_label_tokens for step in steps),
         curve=curve_of(steps),
     )
+
+
+def _scores(
+    job: JobSpec, data: Sequence[SiloData], evaluations: Sequence[tuple[str, EvaluationResult]]
+) -> tuple[SiloScore, ...]:
+    return tuple(
+        _score(
+            silo,
+            job,
+            eval_loss=found.loss.mean,
+            num_tokens=found.loss.num_tokens,
+            evaluated=found.num_examples,
+            accuracy=found.accuracy,
+            scores=found.scores,
+        )
+        for silo, (_, found) in zip(data, evaluations, strict=True)
+    )
+
+
+def _final(silo: SiloResult) -> Evaluated:
+    assert silo.final is not None, "a job that came to its end was evaluated"
+    return silo.final
 
 
 def curve_of(steps: Iterable[_Step]) -> tuple[CurvePoint, ...]:

@@ -13,7 +13,7 @@ from splitlearn.parties.plan import (
     Turn,
     averages_after,
     evaluates_after,
-    evaluates_saved_rounds,
+    evaluates_finished,
     turns_of_round,
 )
 from splitlearn.parties.progress import (
@@ -63,7 +63,7 @@ __all__ = [
     "average_at_trunk",
     "averages_after",
     "evaluates_after",
-    "evaluates_saved_rounds",
+    "evaluates_finished",
     "ignore_progress",
     "is_meeting",
     "keeps_averages_apart",

@@ -77,12 +77,23 @@ def _steps_between_averages(spec: JobSpec) -> int:
     return spec.averaging.every_steps or spec.steps_per_round
 
 
-def evaluates_saved_rounds(spec: JobSpec) -> bool:
-    """Return whether silos evaluate a round once they have saved it: after the replicas were averaged."""
-    return spec.schedule == "hierarchical"
+def evaluates_finished(spec: JobSpec, round_number: int) -> bool:
+    """Return whether silos evaluate a round when nothing of it is left to be done.
+
+    Round 0 is what the job begins with, and replicas are averaged once their silos have saved the round. Any
+    other round is evaluated before it is saved.
+    """
+    return round_number == 0 or spec.schedule == "hierarchical"
 
 
 def evaluates_after(spec: JobSpec, round_number: int) -> bool:
-    """Return whether the silos evaluate at the end of this round; after the last one they always do."""
+    """Return whether the silos evaluate at the end of this round; after the last one they always do.
+
+    Args:
+        spec: The job.
+        round_number: 0 stands for the job's begin, before step 1.
+    """
     every = spec.evaluation.every_rounds
+    if round_number == 0:
+        return spec.evaluation.before_training
     return round_number == spec.rounds or (every > 0 and round_number % every == 0)

@@ -136,13 +136,13 @@ class RoundFinished:
     Attributes:
         round: Round, from 1.
         replica: Whose parties; None in a job without replicas.
-        best_round: The one that the result would be of, were this the last; 0 where the specification does
+        best_round: The one that the result would be of, were this the last; None where the specification does
             not ask for the best, or none is known.
     """
 
     round: int
     replica: int | None = None
-    best_round: int = 0
+    best_round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from splitlearn.parties.averaging import SiloAveraging
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
 from splitlearn.parties.leaving import take_leave
-from splitlearn.parties.plan import evaluates_saved_rounds
+from splitlearn.parties.plan import evaluates_finished
 from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
 from splitlearn.parties.summarising import phases_of
 from splitlearn.protocol import PhaseRefusedError
@@ -204,8 +204,8 @@ class SiloParty:
 
     async def _take_turn(self, turn: TurnStart) -> None:
         self._has_just_saved = False
-        is_saved = turn.phase is not Phase.TRAIN and evaluates_saved_rounds(self.spec)
-        await self._go_to_round(turn.round + is_saved)
+        is_finished = turn.phase is not Phase.TRAIN and evaluates_finished(self.spec, turn.round)
+        await self._go_to_round(turn.round + is_finished)
         self.on_progress(TurnStarted(self.silo, turn.phase, turn.round, turn.first_step, turn.num_steps))
         match turn.phase:
             case Phase.TRAIN:
@@ -232,10 +232,11 @@ class SiloParty:
         round_number = message.round
         if message.is_best:
             await self.compute(self._keep_best, round_number)
-        if self.checkpoints is not None:
+        # What the job begins with needs no checkpoint to begin with again.
+        if self.checkpoints is not None and round_number > 0:
             await self.compute(self.checkpoints.save, self.trainer.state(), round_number=round_number)
         self._state_round, self._steps_in_round = round_number, 0
-        self._has_just_saved = evaluates_saved_rounds(self.spec)
+        self._has_just_saved = evaluates_finished(self.spec, round_number) and round_number > 0
         await self._send(RoundSaved(round=round_number))
 
     def _keep_best(self, round_number: int) -> None:

@@ -130,6 +130,8 @@ class TrunkParty:
 
     async def _lead(self) -> None:
         self.last_round = await self._begin()
+        if self.last_round == 0 and evaluates_after(self.spec, 0):
+            await self._evaluate_the_begin()
         await self._take_average(self.last_round)
         while not self.rounds.is_over:
             round_number = self.rounds.last_round + 1
@@ -181,22 +183,34 @@ class TrunkParty:
         self.rounds.last_round = last_round
         return last_round
 
+    async def _evaluate_the_begin(self) -> None:
+        await self._evaluate(0)
+        if self.rounds.is_best(0):
+            await self._end_round(0)
+            await self._all_have_saved(0)
+
     async def _commit(self, round_number: int) -> None:
         await self._published()
+        await self._end_round(round_number)
+        folder: Path | None = None
+        if self.checkpoints is not None:
+            folder = await self.compute(self.checkpoints.save, self._to_be_kept(), round_number=round_number)
+        await self._all_have_saved(round_number)
+        self.rounds.last_round = round_number
+        self._begin_publishing(round_number, folder)
+        self.on_progress(RoundFinished(round_number, self._replica, self.rounds.best_round))
+
+    async def _end_round(self, round_number: int) -> None:
         is_best = self.rounds.is_best(round_number)
         await self._table.send_all(self._roster, RoundEnd(round=round_number, is_best=is_best))
         if is_best:
             await self.compute(self.trainer.keep_best, round_number)
-        folder: Path | None = None
-        if self.checkpoints is not None:
-            folder = await self.compute(self.checkpoints.save, self._to_be_kept(), round_number=round_number)
+
+    async def _all_have_saved(self, round_number: int) -> None:
         saved = await self._table.collect(self._roster, RoundSaved)
         wrong = [name for name, message in saved.items() if message.round != round_number]
         if wrong:
             raise ProtocolError(f"silo {wrong[0]!r} saved another round than {round_number}")
-        self.rounds.last_round = round_number
-        self._begin_publishing(round_number, folder)
-        self.on_progress(RoundFinished(round_number, self._replica, self.rounds.best_round))
 
     def _to_be_kept(self) -> Mapping[str, Tensor]:
         if self.peers is not None:

@@ -29,14 +29,14 @@ class WatchedRounds:
         return self.last_round >= self.spec.rounds or self._standing.ends_the_job(self.spec.evaluation)
 
     @property
-    def best_round(self) -> int:
-        """The best one so far; 0 where the specification does not ask for it, or none is known."""
-        return self._standing.best_round if self.spec.evaluation.keep_best else 0
+    def best_round(self) -> int | None:
+        """The best one so far; None where the specification does not ask for it, or none is known."""
+        return self._standing.best_round if self.spec.evaluation.keep_best else None
 
     @property
     def result_round(self) -> int:
         """The round that the result is of, once the job is over."""
-        return self.best_round or self.last_round
+        return self.last_round if self.best_round is None else self.best_round
 
     def evaluated(self, round_number: int, losses: list[LossSum]) -> None:
         """Take in what the silos told of their held-out rows; a loss of no tokens is withheld.

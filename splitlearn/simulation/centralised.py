@@ -90,11 +90,13 @@ class CentralisedResult:
         steps: Every step.
         evaluations: Of each silo's held-out rows at the end, in roster order.
         state: The trained tensors, by name.
+        before: As ``evaluations``, but before step 1; empty where the job does not ask for it.
     """
 
     steps: tuple[StepReport, ...]
     evaluations: tuple[tuple[str, EvaluationResult], ...]
     state: dict[str, Tensor] = field(repr=False)
+    before: tuple[tuple[str, EvaluationResult], ...] = ()
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -156,9 +158,11 @@ def train_centralised(
             )
             for silo in data
         ]
+        whose = (evaluated or data) if spec.evaluation.before_training else ()
+        before = tuple((silo.name, run.conclude(silo.heldout, folder)) for silo in whose)
         steps = tuple(run.steps(plans, on_step, heldout=[silo.heldout for silo in data]))
         evaluations = tuple((silo.name, run.conclude(silo.heldout, folder)) for silo in evaluated or data)
-    return CentralisedResult(steps, evaluations, run.state())
+    return CentralisedResult(steps, evaluations, run.state(), before)
 
 
 def _common_cut(spec: JobSpec, folder: ModelFolder) -> Cut:
@@ -223,6 +227,10 @@ class _Run:
     ) -> list[StepReport]:
         reports = []
         best, standing, evaluation = BestBlocks(self._named), Standing(), self._spec.evaluation
+        if evaluation.watches and evaluation.before_training:
+            found = total_loss(self.evaluate(examples).loss for examples in heldout)
+            standing = standing.after(0, found.mean, min_delta=evaluation.min_delta)
+            best.keep(0)
         for step in range(self._total_steps):
             start = time.perf_counter()
             loss = self._step(step, self._union(plans, step))

@@ -101,6 +101,7 @@ def _facts(outcome: DemoOutcome, result: SimulationResult) -> list[tuple[str, st
     )
     threads = f"{result.threads} thread{'' if result.threads == 1 else 's'} per party"
     return [
+        *_before(result),
         ("difference", _difference(outcome)),
         ("seconds per step", _seconds(outcome, result)),
         ("wire", wire),
@@ -111,6 +112,14 @@ def _facts(outcome: DemoOutcome, result: SimulationResult) -> list[tuple[str, st
         *_rounds(result),
         ("results", _places(outcome, result)),
     ]
+
+
+def _before(result: SimulationResult) -> list[tuple[str, str]]:
+    loss, accuracy = result.eval_loss_before, result.accuracy_before
+    if loss is None:
+        return []
+    told = "" if accuracy is None else f", accuracy {percent(accuracy)}"
+    return [("before training", f"eval loss {decimal(loss, 4)}{told}")]
 
 
 def _truncated(result: SimulationResult) -> str:
@@ -175,10 +184,13 @@ def _withheld(result: SimulationResult) -> list[tuple[str, str]]:
 def _rounds(result: SimulationResult) -> list[tuple[str, str]]:
     """Return which rounds were trained, and which the result is of, where that is not all and the last."""
     told, planned = [], result.spec.rounds
-    if result.result_round and result.last_round < planned:
+    decided = result.result_round
+    if decided is not None and result.last_round < planned:
         told.append(f"{result.last_round} of {planned}: no evaluation improved the loss any more")
-    if result.result_round and result.result_round < result.last_round:
-        told.append(f"the results are those of round {result.result_round}, the best")
+    if decided == 0:
+        told.append("none was better than what the job began with: that is the result")
+    elif decided is not None and decided < result.last_round:
+        told.append(f"the results are those of round {decided}, the best")
     return [("rounds", "; ".join(told))] if told else []
 
 

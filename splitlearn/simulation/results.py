@@ -48,6 +48,12 @@ class SiloResult:
         return next(iter((*of_result[-1:], *self.evaluations[-1:])), None)
 
     @property
+    def before(self) -> Evaluated | None:
+        """The evaluation before step 1; None where the job does not ask for it, or the silo withholds it."""
+        found = (each for each in self.evaluations if each.round == 0 and not each.withheld_below)
+        return next(found, None)
+
+    @property
     def loss_first(self) -> float:
         """Token-weighted mean loss over the first tenth of the silo's steps, at least one."""
         return mean_loss(self.steps[: tenth(len(self.steps))])
@@ -121,6 +127,22 @@ class SimulationResult:
         )
 
     @property
+    def eval_loss_before(self) -> float | None:
+        """The same of what the job began with; None where no silo tells it."""
+        told = [(silo.before.loss, silo.before.num_tokens) for silo in self.silos if silo.before]
+        return weighted_mean(told) if told else None
+
+    @property
+    def accuracy_before(self) -> float | None:
+        """Share of held-out rows answered rightly before step 1; None where no silo tells it."""
+        told = [
+            (silo.before.accuracy, silo.before.num_rows)
+            for silo in self.silos
+            if silo.before and silo.before.accuracy is not None
+        ]
+        return weighted_mean(told) if told else None
+
+    @property
     def accuracy(self) -> float | None:
         """Share of all silos' held-out rows answered rightly; None outside ``choice``."""
         rated = [
@@ -180,7 +202,9 @@ class SimulationResult:
             "threads": self.threads,
             "silos": [_silo_json(silo, self.spec.task) for silo in self.silos],
             "eval_loss": number(self.eval_loss),
+            "eval_loss_before": number(self.eval_loss_before),
             "accuracy": number(self.accuracy),
+            "accuracy_before": number(self.accuracy_before),
             "scores": scores_json(self.scores, self.spec.task),
             "num_steps": self.num_steps,
             "seconds_per_step": number(self.seconds_per_step),
@@ -207,6 +231,7 @@ def _silo_json(silo: SiloResult, task: TaskSpec) -> dict[str, Any]:
         "loss_first": number(silo.loss_first),
         "loss_last": number(silo.loss_last),
         "eval_loss": number(silo.eval_loss),
+        "eval_loss_before": number(silo.before.loss if silo.before else None),
         "accuracy": number(silo.accuracy),
         "scores": scores_json({score.name: score.value for score in silo.scores}, task),
         "withheld": f"fewer than {below} rows" if below else None,

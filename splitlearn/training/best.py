@@ -26,12 +26,13 @@ class Standing:
     """What the evaluations so far say. Pure: each evaluation gives the next one.
 
     Attributes:
-        best_round: The evaluated round with the lowest loss; 0 before the first that is known.
+        best_round: The evaluated round with the lowest loss, 0 for what the job began with; None before the
+            first that is known.
         best_loss: Its loss over all silos that tell theirs, in nats per token.
         num_without: Evaluations since, none of which improved it.
     """
 
-    best_round: int = 0
+    best_round: int | None = None
     best_loss: float = math.inf
     num_without: int = 0
 
@@ -57,7 +58,7 @@ class Standing:
         """Return it for a checkpoint; nothing before the first evaluation."""
         if self == Standing():
             return {}
-        values = [float(self.best_round), self.best_loss, float(self.num_without)]
+        values = [float(self.best_round or 0), self.best_loss, float(self.num_without)]
         return {_STANDING: torch.tensor(values, dtype=torch.float64)}
 
 
@@ -76,7 +77,8 @@ def split_standing(tensors: Mapping[str, Tensor]) -> tuple[Standing, dict[str, T
             f"the checkpoint's record of the evaluations is {values}, expected a round, a loss and a count; "
             "retry from an earlier round"
         )
-    return Standing(int(values[0]), values[1], int(values[2])), rest
+    is_known = values[1] < math.inf
+    return Standing(int(values[0]) if is_known else None, values[1], int(values[2])), rest
 
 
 class BestBlocks:
@@ -89,7 +91,7 @@ class BestBlocks:
     def __init__(self, parameters: NamedParameters) -> None:
         self._named = tuple(parameters)
         self._values: dict[str, Tensor] = {}
-        self._round = 0
+        self._round: int | None = None
 
     def keep(self, round_number: int) -> None:
         """Take what the parameters are now for the best."""
@@ -100,12 +102,12 @@ class BestBlocks:
         """Put the best into the parameters; where nothing was kept they stay as they are."""
         with torch.no_grad():
             for name, parameter in self._named:
-                if self._round:
+                if self._round is not None:
                     parameter.copy_(self._values[name])
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold besides the parameters; where these are the best, no copies."""
-        if not self._round or not self._named:
+        if self._round is None or not self._named:
             return {}
         number = {_ROUND: torch.tensor(self._round, dtype=torch.int64)}
         if all(torch.equal(parameter.detach().cpu(), self._values[name]) for name, parameter in self._named):
@@ -127,9 +129,9 @@ class BestBlocks:
                 "the checkpoint holds the best round of other tensors than those trained here; resume with "
                 "the specification that it was saved under"
             )
-        self._round = int(tensors[_ROUND]) if _ROUND in tensors else 0
+        self._round = int(tensors[_ROUND]) if _ROUND in tensors else None
         current = {name: parameter.detach().cpu().clone() for name, parameter in self._named}
-        self._values = (values or current) if self._round else {}
+        self._values = {} if self._round is None else (values or current)
 
 
 def without_best(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

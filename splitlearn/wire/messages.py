@@ -284,7 +284,8 @@ class TurnResult(Value):
 class RoundEnd(Value):
     """The round is over: the silo saves its checkpoint and answers RoundSaved.
 
-    ``is_best``: no evaluated round before it had a lower loss; the silo keeps its blocks as they are now.
+    Round 0 is the job's begin, of which no checkpoint is saved: it ends where it was evaluated and may be the
+    best. ``is_best``: no evaluated round before it had a lower loss; the silo keeps its blocks as they are.
     """
 
     round: Annotated[int, _ROUND]

@@ -215,7 +215,7 @@ class TestResume:
     ) -> None:
         whole = three_silos(new_job, **{**self.SHAPE, **fields})
         expected = whole.run()
-        assert [found.round for found in expected.silos[0].evaluations] == [1, 2, 3]
+        assert [found.round for found in expected.silos[0].evaluations] == [0, 1, 2, 3]
         broken = three_silos(new_job, **{**self.SHAPE, **fields})
         self.cancel(broken, is_enough)
         assert self.told(broken.run(resume=True)) == self.told(expected)

@@ -66,7 +66,7 @@ def test_the_best_round_of_a_job_that_ends_early(jobs: PlatformJobs) -> None:
     evaluated = [each.round for each in expected.silos[0].evaluations]
     best = expected.silos[0].result_round
     assert best is not None
-    assert evaluated == list(range(1, best + 3)), "it goes on for two more, then ends"
+    assert evaluated == list(range(best + 3)), "it goes on for two more, then ends"
     assert evaluated[-1] < spec.rounds
     job_id = jobs.run(spec)
     jobs.assert_equal(job_id, expected)
@@ -87,5 +87,19 @@ def test_scores_of_generated_summaries(jobs: PlatformJobs) -> None:
         scores = {score.name: score.value for score in silo.evaluations[-1].scores}
         assert set(scores) == {"rouge_1", "rouge_2", "rouge_l", "bleu_4"}
         assert scores["rouge_1"] > 0
+        begun = {score.name: score.value for score in silo.evaluations[0].scores}
         told = {name: jobs.evaluated(job_id, name, silo.name) for name in scores}
-        assert told == {name: {spec.rounds: value} for name, value in scores.items()}
+        assert told == {name: {0: begun[name], spec.rounds: value} for name, value in scores.items()}
+
+
+def test_bytes_of_all_evaluations_also_of_the_last_one_of_replicas(jobs: PlatformJobs) -> None:
+    spec = plain(
+        jobs, schedule="hierarchical", replicas=2, evaluation=EvaluationSpec(every_rounds=1, max_rows=4)
+    )
+    expected = jobs.in_process(spec, "replicas")
+    job_id = jobs.run(spec)
+    jobs.assert_equal(job_id, expected)
+    for silo in expected.silos:
+        assert [found.round for found in silo.evaluations] == [0, 1, 2]
+        told = jobs.evaluated(job_id, "eval_wire_bytes", silo.name)
+        assert told[spec.rounds] == silo.eval_wire_bytes

@@ -101,14 +101,14 @@ def test_scores_of_one_silo_are_those_of_the_model_that_was_never_cut(
     heard = Heard(Evaluated)
     Job(spec, folder, data, tmp_path / "job").run(on_progress=heard)
     reference = train_centralised(spec, folder, data)
-    (last,) = heard.reports
-    ((_, found),) = reference.evaluations
-    ours, theirs = scored
-    assert ours == theirs
-    assert all(ours)
-    assert last.scores == found.scores
-    assert [score.name for score in found.scores] == [metric.replace("-", "_") for metric in METRICS]
-    assert last.loss == found.loss.mean
+    half = len(scored) // 2
+    assert scored[:half] == scored[half:]
+    assert all(all(answers) for answers in scored)
+    assert [told.round for told in heard.reports] == [0, 2]
+    for told, ((_, found),) in zip(heard.reports, (reference.before, reference.evaluations), strict=True):
+        assert told.scores == found.scores
+        assert [score.name for score in found.scores] == [metric.replace("-", "_") for metric in METRICS]
+        assert told.loss == found.loss.mean
 
 
 def test_a_job_without_metrics_generates_nothing(folder: Path, tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_a_job_without_metrics_generates_nothing(folder: Path, tmp_path: Path) -
     heard = Heard(Evaluated)
     (folder / "tokenizer.json").unlink()  # nobody asks for it
     Job(spec, folder, [data_of("a", text="one")], tmp_path / "job").run(on_progress=heard)
-    assert [report.scores for report in heard.reports] == [()]
+    assert [report.scores for report in heard.reports] == [(), ()]

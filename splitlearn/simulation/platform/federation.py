@@ -319,8 +319,12 @@ class PlatformFederation:
             eval_wire_bytes=wire_bytes.evaluation,
             resent_messages=self._numbers.resent_messages(data.name),
             artifact=self._artifact(data.name) if data.name in self._exported else None,
-            result_round=self._numbers.best_round() or self._numbers.last_round or None,
+            result_round=self._result_round(),
         )
+
+    def _result_round(self) -> int | None:
+        best = self._numbers.best_round()
+        return (self._numbers.last_round or None) if best is None else best
 
     def _artifact(self, silo: str) -> Path:
         return self._work_dir / "silos" / silo / "result"

@@ -98,9 +98,10 @@ class JobNumbers:
         values = self._all(f"{kind}:", "peak_memory_bytes")
         return int(max(values)) if values else None
 
-    def best_round(self) -> int:
-        """Return the best evaluated round, as the worker told last; 0 where the job does not ask for it."""
-        return int(next(reversed(self._all(_WORKER, "best_round")), 0))
+    def best_round(self) -> int | None:
+        """Return the best evaluated round, as the worker told last; None where the job asks for none."""
+        told = self._all(_WORKER, "best_round")
+        return int(told[-1]) if told else None
 
     @property
     def last_round(self) -> int:

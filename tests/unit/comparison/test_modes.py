@@ -2,6 +2,7 @@ import pytest
 
 from splitlearn.comparison.modes import USUAL_MODES, LeftOut, job_of, parse_modes, usual_modes
 from splitlearn.errors import SpecError
+from splitlearn.evaluation_spec import EvaluationSpec
 from tests.unit.comparison.builders import job, modes
 
 FOUR = ("a", "b", "c", "d")
@@ -71,10 +72,18 @@ class TestJobOf:
         learning_rate={"peak": 1e-3, "warmup_steps": 5},
     )
 
-    def test_central_and_batching_differ_by_the_seed_only(self) -> None:
-        for name in ("centralised", "client-batching"):
-            made = job_of(modes(name, silos=FOUR)[0], self.BASE, seed=7)
-            assert made == self.BASE.model_copy(update={"seed": 7})
+    def test_central_and_batching_differ_by_the_seed_and_who_evaluates_before_training(self) -> None:
+        whole, split = (
+            job_of(modes(name, silos=FOUR)[0], self.BASE, seed=7)
+            for name in ("centralised", "client-batching")
+        )
+        assert whole == self.BASE.model_copy(update={"seed": 7})
+        once = self.BASE.evaluation.model_copy(update={"before_training": False})
+        assert split == whole.model_copy(update={"evaluation": once})
+
+    def test_all_evaluate_before_training_where_that_may_be_the_result(self) -> None:
+        base = self.BASE.model_copy(update={"evaluation": EvaluationSpec(every_rounds=1, keep_best=True)})
+        assert job_of(modes("serial", silos=FOUR)[0], base, seed=7).evaluation.before_training
 
     def test_serial_warms_up_over_the_same_share_and_averages_at_rounds_ends(self) -> None:
         made = job_of(

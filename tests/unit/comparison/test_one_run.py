@@ -55,6 +55,23 @@ class TestSummaries:
             assert [set(silo.scores) for silo in found.silos] == [set(found.scores)] * 4
 
 
+class TestBestRound:
+    def test_is_what_the_scores_are_of(self, spec_path: Path, tmp_path: Path) -> None:
+        """At a rate that makes every round worse than what the run began with."""
+        ruin = "learning_rate: {peak: 10.0}\n"
+        watched = "evaluation: {every_rounds: 1, keep_best: true, max_rows: 8}\n"
+        text = spec_path.read_text().replace("silo_blocks: averaged", "silo_blocks: local")
+        path = spec_path.with_name("best.yaml")
+        path.write_text(text.replace("evaluation: {holdout: 0.3, max_rows: 4}\n", ruin + watched))
+        comparison = read_comparison(path)
+        whole, split = (
+            run_one(request_of(comparison, mode, tmp_path)) for mode in ("centralised", "client-batching")
+        )
+        assert whole.before is not None
+        assert whole.eval_loss == whole.before.eval_loss
+        assert split.eval_loss == pytest.approx(whole.eval_loss, rel=1e-6)  # batches add up otherwise
+
+
 class TestRunOne:
     def test_gives_all_modes_the_same_budget_and_evaluation(
         self, comparison: Comparison, tmp_path: Path
@@ -72,6 +89,10 @@ class TestRunOne:
         assert [name for name, _, _ in evaluated[0]] == ["red", "green", "blue", "grey"]
         assert results["centralised"].label_tokens == results["client-batching"].label_tokens
         assert results["centralised"].bytes == results["alone:green"].bytes == 0
+        begun = results["centralised"].before
+        assert begun is not None
+        assert begun.eval_loss != results["centralised"].eval_loss
+        assert {found.before for mode, found in results.items() if mode != "centralised"} == {None}
         assert results["client-batching"].bytes > results["client-batching"].evaluation_bytes > 0
         # The first stretch holds the first step, before which all have the same weights.
         first = [results[mode].curve[0].loss for mode in ("centralised", "client-batching")]

@@ -10,6 +10,7 @@ from splitlearn.comparison.modes import LeftOut
 from splitlearn.comparison.page import to_page
 from splitlearn.comparison.plan import Run
 from splitlearn.comparison.plots import figures_of
+from splitlearn.comparison.run_files import Overall
 from splitlearn.comparison.runner import Failure
 from splitlearn.comparison.tables import NOTHING, size, tables_of
 from tests.unit.comparison.builders import job, modes, report, run_result
@@ -51,6 +52,20 @@ class TestTables:
         assert batching["to centralised"].startswith("+8.71 %")  # the mean of 0.1 / 1.1 and 0.1 / 1.2
         assert batching["better than the mean silo alone"] == "2 of 2 seeds"
         assert results.rows[-1][:2] == ("mean silo alone", "1.5500 [1.5037, 1.5963]")
+
+    def test_begin_with_what_was_before_training(self) -> None:
+        before = Overall(metric_name="accuracy", metric=0.25, eval_loss=3.0)
+        whole = run_result("centralised", 1, 1.0, accuracy=0.5, before=before)
+        found = report([whole, run_result("serial", 1, 1.0, accuracy=0.5)])
+        results = tables_of(found)[0]
+        first = dict(zip(results.heads, results.rows[0], strict=True))
+        assert (first["mode"], first["evaluation loss"], first["accuracy"], first["seeds"]) == (
+            "before training",
+            "3.0000",
+            "25.0 %",
+            "1",
+        )
+        assert found.to_json()["before_training"]["eval_loss"]["mean"] == 3.0
 
     def test_of_a_task_without_another_metric_show_the_loss_alone(self) -> None:
         assert tables_of(TEXTS)[0].heads == ("mode", "evaluation loss", "to centralised", "seeds")

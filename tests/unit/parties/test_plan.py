@@ -4,7 +4,7 @@ from splitlearn.parties.plan import (
     Turn,
     averages_after,
     evaluates_after,
-    evaluates_saved_rounds,
+    evaluates_finished,
     turns_of_round,
 )
 from tests.unit.parties.conftest import job
@@ -74,6 +74,10 @@ class TestEvaluation:
         spec = job("a", rounds=3)
         assert [evaluates_after(spec, number) for number in (1, 2, 3)] == [False, False, True]
 
+    def test_is_before_step_1_unless_left_out(self) -> None:
+        assert evaluates_after(job("a"), 0)
+        assert not evaluates_after(job("a", evaluation={"before_training": False, "every_rounds": 1}), 0)
+
     def test_is_after_every_nth(self) -> None:
         spec = job("a", rounds=5, evaluation={"every_rounds": 2})
         assert [evaluates_after(spec, number) for number in range(1, 6)] == [False, True, False, True, True]
@@ -126,5 +130,8 @@ class TestReplicas:
             assert [averages_after(spec, turn) for turn in turns] == expected
 
     def test_are_evaluated_after_their_average(self) -> None:
-        assert evaluates_saved_rounds(job(*"ab", schedule="hierarchical", replicas=2))
-        assert not evaluates_saved_rounds(job(*"ab"))
+        assert evaluates_finished(job(*"ab", schedule="hierarchical", replicas=2), 1)
+        assert not evaluates_finished(job(*"ab"), 1)
+
+    def test_of_what_the_job_begins_with_leave_nothing_to_be_done(self) -> None:
+        assert evaluates_finished(job(*"ab"), 0)

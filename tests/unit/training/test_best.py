@@ -30,7 +30,7 @@ class TestStanding:
             ([3.0, 2.9, 2.8], 0.2, 1, 2),
             ([math.nan, 3.0, math.nan], 0.0, 2, 1),
             ([None, 3.0, None], 0.0, 2, 0),
-            ([], 0.0, 0, 0),
+            ([], 0.0, None, 0),
         ],
         ids=[
             "falls",
@@ -43,7 +43,7 @@ class TestStanding:
         ],
     )
     def test_follows_from_the_losses(
-        self, losses: list[float | None], min_delta: float, best: int, num_without: int
+        self, losses: list[float | None], min_delta: float, best: int | None, num_without: int
     ) -> None:
         found = standing_after(losses, min_delta=min_delta)
         assert (found.best_round, found.num_without) == (best, num_without)
@@ -52,6 +52,12 @@ class TestStanding:
     def test_ends_the_job_after_so_many_in_vain(self, *, patience: int, is_over: bool) -> None:
         spec = EvaluationSpec(every_rounds=1, patience_evaluations=patience)
         assert standing_after([1.0, 2.0, 2.0]).ends_the_job(spec) is is_over
+
+    def test_knows_what_the_job_began_with_from_nothing_known(self) -> None:
+        begun = Standing().after(0, 2.0, min_delta=0.0)
+        assert begun.best_round == 0
+        assert split_standing(begun.state())[0] == begun
+        assert split_standing(Standing().after(0, math.nan, min_delta=0.0).state())[0].best_round is None
 
     @pytest.mark.parametrize("losses", [[], [2.0, 1.0, 3.0], [math.nan]])
     def test_outlives_a_checkpoint(self, losses: list[float | None]) -> None:
@@ -76,6 +82,17 @@ class TestBestBlocks:
             assert {key: value for key, value in right.state().items() if "best" in key}
             right.restore_best()
         same(other.parameters(), best)
+
+    def test_may_be_those_that_the_job_began_with(self, new_run: Any, same: Any) -> None:
+        run, other = (new_run("llama-tied", evaluation=WATCHED) for _ in range(2))
+        begun = run.parameters()
+        for party in (*run.silos, run.trunk):
+            party.keep_best(0)
+        run.step(0)
+        for left, right in zip((*run.silos, run.trunk), (*other.silos, other.trunk), strict=True):
+            right.load_state({key: value.clone() for key, value in left.state().items()})
+            right.restore_best()
+        same(other.parameters(), begun)
 
     def test_take_no_room_while_they_are_the_current_ones(self, new_run: Any, same: Any) -> None:
         run, other = (new_run("llama", evaluation=WATCHED) for _ in range(2))

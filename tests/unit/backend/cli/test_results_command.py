@@ -40,6 +40,30 @@ class TestResults:
             None,
         )
 
+    def test_are_of_the_best_round_where_the_job_keeps_it(
+        self, admin: Terminal, federation: Federation
+    ) -> None:
+        job_id = choosing(federation)
+        for number, loss in enumerate((3.0, 1.5, 2.0)):
+            send(federation, "north", job_id, number=number, eval_rows=9, eval_loss=loss)
+        send(federation, "worker", job_id, number=1, best_round=1)
+        send(federation, "worker", job_id, number=2, best_round=1)
+        found = shown(admin, job_id)["north"]
+        assert (found["round"], found["eval_loss"], found["eval_loss_before"]) == (1, 1.5, 3.0)
+
+    def test_show_every_round_from_before_training_on(self, admin: Terminal, federation: Federation) -> None:
+        job_id = choosing(federation)
+        for number, loss in enumerate((3.0, 1.5)):
+            send(federation, "north", job_id, number=number, eval_rows=9, eval_loss=loss, f1_1=loss / 4)
+        rows = admin("jobs", "results", job_id, "--every-round", "--json").json
+        assert [(row["silo"], row["round"], row["eval_loss"]) for row in rows] == [
+            ("north", 0, 3.0),
+            ("north", 1, 1.5),
+            ("south", None, None),
+        ]
+        assert shown(admin, job_id)["north"]["eval_loss_before"] == 3.0
+        assert admin("jobs", "results", job_id, "--every-round").out.count("yes") == 2
+
     def test_say_what_is_withheld_also_after_numbers_were_told(
         self, admin: Terminal, federation: Federation
     ) -> None:
