@@ -2,8 +2,10 @@
 
 Each row trains one shape under one schedule, in one process whose parties share its cores, and asks the
 planner (splitlearn.planning) for the same. The process measures its own speed before and after it trains,
-and the planner gets the mean: what else the machine does, both meet. Memory is measured role by role in
-processes of their own, as in bench.party_memory.
+and the planner gets the mean: what else the machine does, both meet. The rows ``platform`` are jobs of a real
+platform on this machine, planned by its control plane from what a job before told of the silos. It takes
+every party for one with a core of its own, so no more of them compute at once than there are cores. Memory
+is measured role by role in processes of their own, as in bench.party_memory.
 
 ``of it``: what was predicted as a share of what was measured; the target is 0.75 to 1.25.
 """
@@ -25,7 +27,8 @@ from bench.machine import describe_machine, usable_cores
 from bench.model_folder import write_model
 from bench.party_memory import PARTIES
 from bench.party_memory import measure as measure_memory
-from bench.processes import ChildError
+from bench.planned_run import PlannedAnswer, PlannedRequest
+from bench.processes import ChildError, child
 from bench.schedules import federation_spec, run_federation
 from bench.tables import Row, json_path, positive, print_table, say, write_json
 from splitlearn.party_environment import party_environment
@@ -46,7 +49,7 @@ WARM_UPS = 3
 _MIB = 1 << 20
 _MILLISECONDS = 1000
 _COLUMNS = (
-    "dim x layers", "adapter", "schedule", "blocks", "silos", "RTT ms",
+    "dim x layers", "adapter", "schedule", "blocks", "silos", "RTT ms", "where",
     "step s", "planned", "of it", "bytes/step", "planned", "of it",
 )  # fmt: skip
 _MEMORY_COLUMNS = ("role", "dim x layers", "adapter", "measured MiB", "planned MiB", "of it")
@@ -62,6 +65,7 @@ class Shape:
     silo_blocks: str = "local"
     round_trip_ms: int = 0
     replicas: int = 1
+    on_platform: bool = False
 
     @property
     def fields(self) -> dict[str, object]:
@@ -86,6 +90,9 @@ SHAPES = (
     Shape(case=_case(512, 8), schedule="serial", num_silos=1),
     Shape(case=_case(512, 4, "lora", vocab_size=4096), schedule="client-batching", num_silos=4),
     Shape(case=_case(256, 6), schedule="hierarchical", num_silos=4, replicas=2),
+    Shape(case=_case(256, 6), schedule="serial", num_silos=1, on_platform=True),
+    Shape(case=_case(256, 6), schedule="client-batching", num_silos=2, on_platform=True),
+    Shape(case=_case(512, 8), schedule="serial", num_silos=2, on_platform=True),
 )
 QUICK = (SHAPES[0], SHAPES[2])
 
@@ -145,6 +152,8 @@ async def measure(shape: Shape, steps: int, environment: Mapping[str, str]) -> R
         ChildError: The process failed.
     """
     case = shape.case
+    if shape.on_platform:
+        return await _measure_platform(shape, steps, environment)
     with tempfile.TemporaryDirectory(prefix="trunkline-bench-", ignore_cleanup_errors=True) as work:
         folder = Path(work, "model")
         write_model(case, folder)
@@ -167,6 +176,43 @@ async def measure(shape: Shape, steps: int, environment: Mapping[str, str]) -> R
         answer = await run_federation(request, environment)
         planned = plan_for(spec, ModelFolder.open(folder), mean_speed(answer.speeds), shape.round_trip_ms)
     return _told(shape, spec, answer, planned)
+
+
+async def _measure_platform(shape: Shape, steps: int, environment: Mapping[str, str]) -> Row:
+    case = shape.case
+    with tempfile.TemporaryDirectory(prefix="trunkline-bench-", ignore_cleanup_errors=True) as work:
+        folder = Path(work, "model")
+        write_model(case, folder)
+        first, second = (
+            federation_spec(
+                case,
+                folder,
+                schedule=shape.schedule,
+                num_silos=shape.num_silos,
+                steps=steps + WARM_UPS,
+                seed=seed,
+                **shape.fields,
+            )
+            for seed in (0, 1)
+        )
+        request = PlannedRequest(
+            first=first, second=second, model_folder=folder, vocab_size=case.vocab_size, warm_ups=WARM_UPS
+        )
+        async with child("bench.planned_run", request, environment=environment) as running:
+            answer = await running.receive(PlannedAnswer)
+            await running.finished()
+    seconds = statistics.median(answer.step_seconds)
+    return {
+        **_names(shape),
+        "step_seconds": seconds,
+        "planned_step_seconds": answer.planned_step_seconds,
+        "ratio": answer.planned_step_seconds / seconds,
+        "step_bytes": answer.step_bytes,
+        "planned_step_bytes": answer.planned_step_bytes,
+        "bytes_ratio": answer.planned_step_bytes / answer.step_bytes,
+        "runs_seconds": list(answer.step_seconds),
+        "assumptions": list(answer.assumptions),
+    }
 
 
 def plan_for(spec: JobSpec, folder: ModelFolder, speed: Speed, round_trip_ms: int) -> Prediction:
@@ -204,15 +250,7 @@ def mean_speed(speeds: Sequence[Speed]) -> Speed:
 def _told(shape: Shape, spec: JobSpec, answer: FederationAnswer, planned: Prediction) -> Row:
     planned_bytes = planned.step_bytes + planned.sums_per_round * planned.sum_bytes / spec.steps_per_round
     return {
-        "kind": "step",
-        "dim": shape.case.dim,
-        "layers": shape.case.layers,
-        "adapter": shape.case.adapter,
-        "schedule": shape.schedule,
-        "replicas": shape.replicas,
-        "silo_blocks": shape.silo_blocks,
-        "silos": shape.num_silos,
-        "round_trip_ms": shape.round_trip_ms,
+        **_names(shape),
         "step_seconds": answer.seconds,
         "planned_step_seconds": planned.step_seconds,
         "ratio": planned.step_seconds / answer.seconds,
@@ -223,6 +261,21 @@ def _told(shape: Shape, spec: JobSpec, answer: FederationAnswer, planned: Predic
         "planned_trunk_seconds": planned.trunk_seconds,
         "runs_seconds": list(answer.step_seconds),
         "speeds": [_speed_told(speed) for speed in answer.speeds],
+    }
+
+
+def _names(shape: Shape) -> Row:
+    return {
+        "kind": "step",
+        "dim": shape.case.dim,
+        "layers": shape.case.layers,
+        "adapter": shape.case.adapter,
+        "schedule": shape.schedule,
+        "replicas": shape.replicas,
+        "silo_blocks": shape.silo_blocks,
+        "silos": shape.num_silos,
+        "round_trip_ms": shape.round_trip_ms,
+        "where": "platform" if shape.on_platform else "one process",
     }
 
 
@@ -281,6 +334,7 @@ def _cells(row: Row) -> list[str]:
         row["silo_blocks"],
         str(row["silos"]),
         str(row["round_trip_ms"]),
+        row["where"],
         f"{row['step_seconds']:.3f}",
         f"{row['planned_step_seconds']:.3f}",
         f"{row['ratio']:.2f}",

@@ -43,6 +43,15 @@ def test_the_mean_of_speeds_takes_the_mean_of_their_times() -> None:
 
 
 @pytest.mark.slow
+def test_a_row_of_the_platform_is_planned_from_a_job_before() -> None:
+    shape = Shape(case=TINY, schedule="client-batching", num_silos=2, on_platform=True)
+    row = asyncio.run(measure(shape, 2, ENVIRONMENT))
+    assert row["planned_step_seconds"] / row["step_seconds"] == row["ratio"]
+    assert row["bytes_ratio"] == pytest.approx(1.0, abs=0.1)
+    assert not [told for told in row["assumptions"] if "finished no job" in told]
+
+
+@pytest.mark.slow
 def test_a_row_tells_what_was_planned_and_measured() -> None:
     shape = Shape(case=TINY, schedule="client-batching", num_silos=3, silo_blocks="averaged")
     row = asyncio.run(measure(shape, 2, ENVIRONMENT))
