@@ -7,12 +7,10 @@ import gc
 import os
 import signal
 import socket
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import make_url
 
 from backend.app_prefix import API_PREFIX
 from backend.cli.options import AsJson, group
@@ -56,11 +54,7 @@ def db_upgrade(*, as_json: AsJson = False) -> None:
 @db.command("check", epilog="Example: trunkline db check")
 def db_check(*, as_json: AsJson = False) -> None:
     """Tell whether this version can work on the database; changes nothing."""
-    settings = Settings()
-    url = make_url(settings.resolved_database_url)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        raise StorageError(f"there is no database {url.database} yet; make it by: trunkline db upgrade")
-    database = _database(settings)
+    database = Database(Settings().resolved_database_url)  # whose folder, too, a check does not make
     check_schema(database)
     show({"revision": current_revision(database)}, as_json=as_json)
 

@@ -78,9 +78,10 @@ def check_schema(database: Database) -> None:
     """Refuse a database that this code was not written for.
 
     Raises:
-        SchemaVersionError: Behind or ahead; the message says what to do.
+        SchemaVersionError: Behind, ahead, or a file that nobody has made yet; the message says what to do.
         StorageError: The database cannot be reached.
     """
+    _refuse_missing_file(database)
     wanted = ScriptDirectory.from_config(_config()).get_current_head()
     found = current_revision(database)
     if found == wanted:
@@ -91,6 +92,12 @@ def check_schema(database: Database) -> None:
         f"the database is at revision {found or 'none'}, this version needs {wanted}; "
         "stop the server, make a backup, and run: trunkline db upgrade"
     )
+
+
+def _refuse_missing_file(database: Database) -> None:
+    url = database.engine.url
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise SchemaVersionError(f"there is no database {url.database} yet; make it by: trunkline db upgrade")
 
 
 def _refuse_unknown(found: str) -> None:

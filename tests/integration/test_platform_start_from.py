@@ -56,6 +56,14 @@ class TestFullModels:
             not torch.equal(ours[silo][name], theirs[silo][name]) for silo in ours for name in ours[silo]
         )
 
+    def test_of_replicas_end_as_in_one_process(self, jobs: PlatformJobs) -> None:
+        jobs.in_process(jobs.spec, "for-replicas")
+        shape = {"schedule": "hierarchical", "replicas": 2, "steps_per_round": 3}
+        later = jobs.spec.model_copy(update={**LATER, **shape})
+        job_id = jobs.run(later.model_copy(update={"start_from": jobs.first_job}))
+        start = {"start_from": folder_of(jobs, "for-replicas")}
+        jobs.assert_equal(job_id, jobs.in_process(later.model_copy(update=start), "replicas"))
+
     def test_a_silo_that_lost_its_result_refuses_before_the_first_step(self, jobs: PlatformJobs) -> None:
         silo = jobs.spec.silos[1].name
         result = jobs.federation.deployment.agent_dir(silo) / "jobs" / jobs.first_job / "result"

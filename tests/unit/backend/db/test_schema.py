@@ -1,5 +1,7 @@
 """The migrations make exactly what the models say, on both databases."""
 
+from pathlib import Path
+
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
@@ -52,6 +54,12 @@ class TestCheckSchema:
     def test_refuses_an_empty_database(self, empty_database: Database) -> None:
         with pytest.raises(SchemaVersionError, match="trunkline db upgrade"):
             check_schema(empty_database)
+
+    def test_refuses_a_file_that_is_not_there_and_makes_none(self, tmp_path: Path) -> None:
+        path = tmp_path / "none" / "trunkline.db"
+        with pytest.raises(SchemaVersionError, match=f"no database {path} yet; make it by: trunkline db up"):
+            check_schema(Database(f"sqlite:///{path}"))
+        assert not path.exists()
 
     def test_refuses_a_newer_database(self, fresh_database: Database) -> None:
         with fresh_database.write() as session:
