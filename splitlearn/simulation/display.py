@@ -174,7 +174,9 @@ class LinesDisplay(_Base):
                 self.say(f"{self._clock()} {progress.silo}: eval loss withheld: fewer than {below} rows")
             case Evaluated():
                 accuracy = "" if progress.accuracy is None else f", accuracy {progress.accuracy:.1%}"
-                self.say(f"{self._clock()} {progress.silo}: eval loss {progress.loss:.4f}{accuracy}")
+                when = f"after round {progress.round}" if progress.round else "before training"
+                told = f"eval loss {progress.loss:.4f}{accuracy}, {when}"
+                self.say(f"{self._clock()} {progress.silo}: {told}")
             case RoundFinished():
                 who = "" if progress.replica is None else f" of replica {progress.replica}"
                 done = f"round {progress.round}/{state.spec.rounds}{who} finished and saved"

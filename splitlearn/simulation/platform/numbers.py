@@ -35,8 +35,8 @@ class JobNumbers:
     Attributes:
         is_choice: Whether an evaluation has an accuracy too.
         forward: Told of every step, evaluation and round once, when it is whole.
-        resumed_from: Last round that an earlier, interrupted run has finished; up to there numbers are taken
-            in, but not told again.
+        resumed_from: Last round that an earlier, interrupted run has finished, 0 for none; up to there
+            numbers are taken in, but not told again.
     """
 
     is_choice: bool
@@ -129,7 +129,8 @@ class JobNumbers:
     def _tell(self, key: tuple[str, int, int]) -> None:
         party, round_number, step = key
         values = self._points[key]
-        if round_number <= self.resumed_from or key in self._told:
+        is_of_earlier_run = round_number <= self.resumed_from > 0
+        if is_of_earlier_run or key in self._told:
             return
         kind, _, name = party.partition(":")
         if kind == "worker" and step == _OF_A_ROUND and _is_round(values):

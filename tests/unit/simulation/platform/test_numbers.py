@@ -10,6 +10,8 @@ from splitlearn.tasks import Score
 
 STEP = {"loss": 1.5, "label_tokens": 10.0, "valid_tokens": 12.0, "seconds": 0.25, "applied": 1.0}
 
+EVALUATED = {"eval_loss": 0.5, "eval_tokens": 7.0}
+
 
 @pytest.fixture
 def told() -> list[Progress]:
@@ -56,9 +58,13 @@ class TestSteps:
 
 class TestRounds:
     def test_an_evaluation_is_told(self, numbers: JobNumbers, told: list[Progress]) -> None:
-        numbers.take(_points("silo:north", {"eval_loss": 0.5, "eval_tokens": 7.0}, step=-1))
+        numbers.take(_points("silo:north", EVALUATED, step=-1))
         assert told == [Evaluated("north", 1, 0.5, 7, None)]
         assert numbers.evaluations("north") == tuple(told)
+
+    def test_one_before_training_is_told_too(self, numbers: JobNumbers, told: list[Progress]) -> None:
+        numbers.take(_points("silo:north", EVALUATED, round_number=0, step=-1))
+        assert told == [Evaluated("north", 0, 0.5, 7, None)]
 
     def test_a_choice_waits_for_its_accuracy(self, told: list[Progress]) -> None:
         numbers = JobNumbers(is_choice=True, forward=told.append)
