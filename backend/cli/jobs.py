@@ -27,6 +27,7 @@ Project = Annotated[str, typer.Option(help="The project that the job belongs to.
 SpecFile = Annotated[str, typer.Argument(help="A file with the specification in JSON; - for standard input.")]
 _COLUMNS = ["id", "name", "state", "reason", "submitted_by", "created_at"]
 _LOG_COLUMNS = ["at", "party", "level", "event", "code", "epoch", "round", "step", "seconds"]
+_GENERATION_COLUMNS = ["id", "silo", "state", "reason", "worker", "num_tokens", "created_at", "ended_at"]
 _PLACE_COLUMNS = ["worker", "device", "layers", "num_bytes", "free_bytes", "lacks"]
 _SHOWN_APART = {"assumptions", "notes", "placements", "roles", "schedule"}
 _ENDED = {"completed": 0, "failed": 11, "cancelled": REFUSED_EXIT_CODE}
@@ -131,6 +132,23 @@ def show_results(
     show_rows(found, results.COLUMNS, as_json=as_json)
     if not as_json and (answers := list(results.answer_rows(found))):
         show_rows(answers, results.ANSWER_COLUMNS, as_json=False)
+
+
+@app.command("generations", epilog="Example: trunkline jobs generations ID --end SESSION")
+def generations(
+    job: Job,
+    *,
+    end: Annotated[
+        str | None, typer.Option(help="End the session of this id; its parties stop within seconds.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show in which sessions silos generated with a job's result, newest first; or end one."""
+    remote = _remote()
+    if end is not None:
+        remote.call("POST", path("jobs", job, "generations", is_id(end), "end"))
+    rows = list(remote.rows(path("jobs", job, "generations")))
+    show_rows(rows, _GENERATION_COLUMNS, as_json=as_json)
 
 
 @app.command("watch", epilog="Example: trunkline jobs watch ID")

@@ -35,7 +35,7 @@ def is_id(text: str) -> str:
     except ValueError as error:
         raise CommandError(
             f"{text[:80]!r} is no id: 36 characters, as 01234567-89ab-cdef-0123-456789abcdef",
-            remedy="copy it whole from the list: trunkline jobs list, tokens list, silos invitations",
+            remedy="copy it whole: trunkline jobs list, jobs generations, tokens list, silos invitations",
             exit_code=USAGE_EXIT_CODE,
         ) from error
     return text
