@@ -65,7 +65,10 @@ def surroundings_of(session: Session, silos: Sequence[Silo], workers: Sequence[W
         assumptions.append(
             f"the round trip of {_names(without_line)} was not measured: taken for {_ROUND_TRIP_SECONDS:g} s"
         )
-    assumptions.append("lines are taken to be no narrower than needed; every row for max_tokens long")
+    assumptions.append(
+        "every party is taken to have its cores to itself, lines to be no narrower than needed, "
+        "every row to be max_tokens long"
+    )
     places = {
         name: SiloPlace(speed or NOMINAL_SPEED, Line(_ROUND_TRIP_SECONDS if trip is None else trip))
         for name, (speed, trip) in found.items()
