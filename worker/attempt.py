@@ -1,6 +1,7 @@
 """One attempt to host a trunk, under one epoch: from the signed specification to the last round."""
 
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -135,7 +136,7 @@ class Attempt:
             station.home,
             lease,
             station.devices,
-            on_reached=lambda round_number, steps: self._reached(spec, round_number, steps),
+            on_reached=partial(self._reached, spec),
             watch=station.watch,
             job_log=self._job_log,
             count_bytes=lambda: sum(exchange.traffic.total_bytes for exchange in exchanges.values()),
@@ -160,5 +161,7 @@ class Attempt:
         )
 
     def _reached(self, spec: JobSpec, round_number: int, steps_done: int) -> None:
+        if self._num_rounds and spec.replicas > 1:
+            return  # of a replica this was the only round
         steps_before = (round_number - 1) * (spec.total_steps // spec.rounds)
         self._on_reached(min(round_number, spec.rounds), steps_before + steps_done)

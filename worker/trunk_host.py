@@ -231,7 +231,7 @@ def failed_body(lease: LeaseAnswer, error: TrunklineError, *, who: str, where: s
 
 
 def _trained(hosted: Hosted) -> str:
-    what = f"the trunk is trained: {hosted.last_round} rounds"
+    what = f"the trunk is trained: {hosted.last_round} round{'' if hosted.last_round == 1 else 's'}"
     if hosted.result_round == 0:
         what += ", none of which was better than what the job began with: that is the result"
     elif hosted.result_round not in {None, hosted.last_round}:

@@ -89,7 +89,8 @@ def list_all(
 @app.command("show", epilog="Example: trunkline jobs show ID --json")
 def show_one(job: Job, *, as_json: AsJson = False) -> None:
     """Show one job: its state and why, its silos, who hosts the trunk."""
-    found = _remote().call("GET", path("jobs", job))
+    remote = _remote()
+    found = remote.call("GET", path("jobs", job))
     if as_json:
         show(found, as_json=True)
         return
@@ -103,6 +104,8 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
         "why": _reason(found),
         "hosted by": hosted,
     }
+    if (best := results.best_round(remote, found)) is not None:
+        facts["best round so far"] = best or "0: what the job began with"
     show(facts, as_json=False)
     show_rows(found["silos"], ["name", "dataset", "approval", "approval_reason", "finished"], as_json=False)
 
@@ -129,8 +132,12 @@ def show_results(
     """
     remote = _remote()
     found = results.results(remote, remote.call("GET", path("jobs", job)), every_round=every_round)
-    show_rows(found, results.COLUMNS, as_json=as_json)
-    if not as_json and (answers := list(results.answer_rows(found))):
+    if as_json:
+        show_rows(found, results.COLUMNS, as_json=True)
+        return
+    shown = [*found, *results.overall(found)]
+    show_rows([results.rounded(row) for row in shown], results.told_columns(found), as_json=False)
+    if answers := list(results.answer_rows(found)):
         show_rows(answers, results.ANSWER_COLUMNS, as_json=False)
 
 

@@ -12,10 +12,12 @@ _WITHHELD = "eval_withheld_below"
 _IS_EVALUATION = ("eval_rows", "eval_loss", _WITHHELD)
 _WORKER, _BEST_ROUND = "worker:", "best_round"
 _EVALUATION = (
-    *("eval_rows", "eval_loss", "accuracy", "f1", "f1_macro", "exact_match", "token_f1"),
+    *("eval_rows", "eval_tokens", "eval_loss", "accuracy", "f1", "f1_macro", "exact_match", "token_f1"),
     *("rouge_1", "rouge_2", "rouge_l", "bleu_4"),
 )
-_COUNTS = frozenset({*_ROWS, "eval_rows", _WITHHELD})
+_SHARES = tuple(name for name in _EVALUATION if name not in {"eval_rows", "eval_tokens", "eval_loss"})
+_COUNTS = frozenset({*_ROWS, "eval_rows", "eval_tokens", _WITHHELD})
+_ALWAYS = frozenset({"silo", "round", "eval_loss"})
 _OF_AN_ANSWER = ("precision", "recall", "f1")
 _MAX_ANSWERS = 32
 """An agent tells of each answer where there are no more; docs/what-the-control-plane-learns.md."""
@@ -42,7 +44,7 @@ def results(remote: Remote, job: Mapping[str, Any], *, every_round: bool = False
         name: _told(remote, job["id"], name, of=_SILO)
         for name in (*_ROWS, *_EVALUATION, _WITHHELD, *_names_of(answers))
     }
-    best = _best_round(remote, job["id"])
+    best = best_round(remote, job)
     return [
         _row(silo["name"], number, told, answers)
         for silo in job["silos"]
@@ -55,6 +57,38 @@ def answer_rows(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for row in found:
         for answer, scores in row["answers"].items():
             yield {"silo": row["silo"], "round": row["round"], "answer": answer, **scores}
+
+
+def overall(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each round over all silos that told: losses by label tokens, shares by rows."""
+    for number in sorted({row["round"] for row in found if row["eval_loss"] is not None}):
+        told = [row for row in found if row["round"] == number and row["eval_loss"] is not None]
+        yield {
+            **dict.fromkeys(COLUMNS),
+            "silo": "all that tell",
+            "round": number,
+            **{name: sum(row[name] or 0 for row in told) for name in ("eval_rows", "eval_tokens")},
+            "eval_loss": _mean(told, "eval_loss", by="eval_tokens"),
+            "eval_loss_before": _mean(told, "eval_loss_before", by="eval_tokens"),
+            **{name: _mean(told, name, by="eval_rows") for name in _SHARES},
+        }
+
+
+def _mean(rows: list[dict[str, Any]], name: str, *, by: str) -> float | None:
+    pairs = [(row[name], row[by]) for row in rows if row[name] is not None and row[by]]
+    weight = sum(each for _, each in pairs)
+    return sum(value * each for value, each in pairs) / weight if weight else None
+
+
+def told_columns(found: list[dict[str, Any]]) -> list[str]:
+    """Return the columns in which some silo told something, and those that every table has."""
+    told = {name for row in found for name, value in row.items() if value is not None}
+    return [name for name in COLUMNS if name in told or name in _ALWAYS]
+
+
+def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as people read it; scripts get every digit."""
+    return {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in row.items()}
 
 
 def _evaluated(silo: str, told: Mapping[str, Mapping[str, _Told]]) -> list[int]:
@@ -105,11 +139,12 @@ def _names_of(answers: list[str]) -> list[str]:
     return [f"{name}_{index}" for index in range(len(answers)) for name in _OF_AN_ANSWER]
 
 
-def _best_round(remote: Remote, job_id: str) -> int | None:
-    """Return the round that the result is of, as a worker told last; None where that is the last one."""
-    found = [
-        told for rounds in _told(remote, job_id, _BEST_ROUND, of=_WORKER).values() for told in rounds.items()
-    ]
+def best_round(remote: Remote, job: Mapping[str, Any]) -> int | None:
+    """Return the best round, as a worker told last; None where the job does not keep it, or none is known."""
+    if not job["spec"]["evaluation"].get("keep_best"):
+        return None
+    parties = _told(remote, job["id"], _BEST_ROUND, of=_WORKER).values()
+    found = [told for rounds in parties for told in rounds.items()]
     return int(max(found)[1]) if found else None
 
 

@@ -1,6 +1,6 @@
 """What a job would need and how long it would take: from the model's manifest, and what parties told."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -64,6 +64,7 @@ def plan(session: Session, settings: Settings, checked: Checked, *, now: datetim
     workers = able_workers(session, settings, spec, manifest, checked.silos, now=now)
     known = surroundings_of(session, checked.silos, workers)
     prediction = predict(spec, folder, cut, known.around)
+    assumptions = [*known.assumptions, *_of_replicas(spec, known.around.num_workers)]
 
     def lay(devices: Sequence[DeviceMemory], *, on_heap: bool) -> Sequence[LayerRange]:
         return lay_trunk(folder, cut, Training.of(spec, Role.TRUNK, on_heap=on_heap), devices)
@@ -89,12 +90,23 @@ def plan(session: Session, settings: Settings, checked: Checked, *, now: datetim
         silo_seconds_per_step=prediction.silo_seconds,
         trunk_seconds_per_step=prediction.trunk_seconds,
         seconds_per_round=prediction.round_seconds,
-        assumptions=list(known.assumptions),
+        assumptions=assumptions,
         notes=list(checked.notes),
         roles=roles,
         workers=[found.name for found in placements if found.lacks is None],
         placements=placements,
     )
+
+
+def _of_replicas(spec: JobSpec, num_workers: int) -> Iterator[str]:
+    if spec.replicas == 1:
+        return
+    yield (
+        f"{spec.replicas} replicas take turns at {num_workers} worker{'' if num_workers == 1 else 's'}"
+        if num_workers < spec.replicas
+        else f"each of {spec.replicas} replicas has a worker of its own"
+    )
+    yield "handing replicas out, loading their trunks and averaging them come on top, once per round"
 
 
 def _role(folder: ModelFolder, manifest: ModelManifest, cut: Cut, role: Role, spec: JobSpec) -> RolePlan:

@@ -24,6 +24,7 @@ from worker.celery_app import make_app
 from worker.generation_attempt import trained_trunk
 from worker.generation_host import GenerationHost, ended_body, failed_body
 from worker.generation_keeper import GenerationKeeper, Progress
+from worker.home import Home
 from worker.orders import Order, Orders
 from worker.trunk_cache import TrunkCache
 
@@ -122,6 +123,8 @@ class FakeHome:
 
     async def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
         return await question(self.client)
+
+    beside = Home.beside
 
 
 class Answer:

@@ -13,12 +13,12 @@ def send(federation: Federation, silo: str, job_id: str, *, number: int, **value
     federation.parties[silo].ok("POST", "/metrics", {"job": job_id, "metrics": points})
 
 
-def choosing(federation: Federation) -> str:
+def choosing(federation: Federation, **fields: Any) -> str:
     """A job of a choice, with data sets that serve any task."""
     announced = {"name": "notes", "task": "any", "num_rows": 7, "schema_digest": "00" * 32}
     for silo in ("north", "south"):
         federation.parties[silo].ok("PUT", "/silo/datasets", {"datasets": [announced]})
-    return federation.running(task=CHOICE)
+    return federation.running(task=CHOICE, **fields)
 
 
 def shown(admin: Terminal, job_id: str) -> dict[str, dict[str, Any]]:
@@ -43,13 +43,14 @@ class TestResults:
     def test_are_of_the_best_round_where_the_job_keeps_it(
         self, admin: Terminal, federation: Federation
     ) -> None:
-        job_id = choosing(federation)
+        job_id = choosing(federation, evaluation={"every_rounds": 1, "keep_best": True})
         for number, loss in enumerate((3.0, 1.5, 2.0)):
             send(federation, "north", job_id, number=number, eval_rows=9, eval_loss=loss)
         send(federation, "worker", job_id, number=1, best_round=1)
         send(federation, "worker", job_id, number=2, best_round=1)
         found = shown(admin, job_id)["north"]
         assert (found["round"], found["eval_loss"], found["eval_loss_before"]) == (1, 1.5, 3.0)
+        assert "best round so far" in admin("jobs", "show", job_id).out
 
     def test_show_every_round_from_before_training_on(self, admin: Terminal, federation: Federation) -> None:
         job_id = choosing(federation)
@@ -63,6 +64,16 @@ class TestResults:
         ]
         assert shown(admin, job_id)["north"]["eval_loss_before"] == 3.0
         assert admin("jobs", "results", job_id, "--every-round").out.count("yes") == 2
+
+    def test_end_with_all_silos_that_tell(self, admin: Terminal, federation: Federation) -> None:
+        job_id = choosing(federation)
+        for silo, rows, loss, right in (("north", 10, 1.0, 1.0), ("south", 30, 2.0, 0.0)):
+            numbers = {"eval_rows": rows, "eval_tokens": 2 * rows, "eval_loss": loss, "accuracy": right}
+            send(federation, silo, job_id, number=1, **numbers)
+        table = admin("jobs", "results", job_id).out
+        [line] = [line for line in table.splitlines() if line.startswith("all that tell")]
+        assert line.split()[-5:] == ["1", "40", "80", "1.7500", "0.2500"]
+        assert "rouge_1" not in table, "what no silo told has no column"
 
     def test_say_what_is_withheld_also_after_numbers_were_told(
         self, admin: Terminal, federation: Federation
