@@ -365,10 +365,10 @@ class JobSpec(Frozen):
             "give a completed job's id of the same project, or train in one process, from a run's folder",
         )
         yield (
-            "evaluation with schedule",
-            (self.schedule, self.evaluation.keep_best, self.evaluation.patience_evaluations),
+            "evaluation.keep_best and evaluation.patience_evaluations, with schedule",
+            self.schedule,
             not self.evaluation.watches or self.schedule in {"serial", "client-batching"},
-            "leave keep_best and patience_evaluations out, or use 'serial' or 'client-batching'",
+            "leave both out, or train by 'serial' or 'client-batching'",
         )
         yield "privacy.noise", self.privacy.noise, self.privacy.noise == 0, "use 0"
         yield "privacy.clip", self.privacy.clip, self.privacy.clip is None, "leave it out"
@@ -462,11 +462,19 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         path = ".".join(str(part) for part in detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            yield f"{path}: unknown field; remove it or correct its spelling"
+            yield f"{path}: unknown field; {_meant(path)}remove it or correct its spelling"
         elif not path:
             yield message
         else:
             yield f"{path}: {message}; got {_shortened(detail['input'])}"
+
+
+def _meant(path: str) -> str:
+    """Return where a field of this name belongs, if it is one of the evaluation's or the learning rate's."""
+    for name, model in (("evaluation", EvaluationSpec), ("learning_rate", LearningRateSpec)):
+        if path in model.model_fields:
+            return f"{name}.{path} may be meant: "
+    return ""
 
 
 def _shortened(value: object, *, max_characters: int = 80) -> str:

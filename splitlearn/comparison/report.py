@@ -28,7 +28,7 @@ class Report:
         parallel: Runs at a time.
         results: Of the finished runs, in the order of the plan.
         failures: Of the others.
-        left_out: Usual modes that the roster cannot have, where nobody chose.
+        left_out: Usual modes that the job cannot have, where nobody chose.
     """
 
     base: JobSpec

@@ -99,9 +99,11 @@ def before_training(results: Sequence[RunResult]) -> Before | None:
 
 
 def _mean_alone(modes: Sequence[Mode], by_mode: Mapping[str, Mapping[int, RunResult]]) -> dict[int, float]:
-    alone = [by_mode[mode.name] for mode in modes if mode.kind == "alone"]
-    if not alone:
+    of_silo = {mode.silo: by_mode[mode.name] for mode in modes if mode.kind == "alone"}
+    roster = {silo.name for runs in by_mode.values() for run in runs.values() for silo in run.silos}
+    if not of_silo or of_silo.keys() < roster:  # the mean of some is not the mean silo's
         return {}
+    alone = list(of_silo.values())
     seeds = set.intersection(*(set(runs) for runs in alone))
     return {seed: statistics.fmean(runs[seed].eval_loss for runs in alone) for seed in sorted(seeds)}
 

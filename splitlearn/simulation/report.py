@@ -119,6 +119,8 @@ def _before(result: SimulationResult) -> list[tuple[str, str]]:
     if loss is None:
         return []
     told = "" if accuracy is None else f", accuracy {percent(accuracy)}"
+    if result.eval_loss > loss:
+        told += ": better than the result; --keep-best would have kept it"
     return [("before training", f"eval loss {decimal(loss, 4)}{told}")]
 
 

@@ -28,7 +28,9 @@ class TestParse:
     @pytest.mark.parametrize(
         ("changes", "says"),
         [
-            ({"lerning_rate": {}}, "lerning_rate: unknown field"),
+            ({"lerning_rate": {}}, "lerning_rate: unknown field; remove it"),
+            ({"keep_best": True}, "keep_best: unknown field; evaluation.keep_best may be meant: remove it"),
+            ({"peak": 1e-3}, "peak: unknown field; learning_rate.peak may be meant: remove it"),
             ({"silos": [{"name": "north", "dataset": "d", "cut": {"botom_layers": 1}}]}, "botom_layers"),
             ({"silos": []}, "silos"),
             ({"silos": [{"name": "North", "dataset": "d"}]}, r"silos\.0\.name.*'North'"),

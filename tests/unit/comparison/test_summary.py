@@ -45,6 +45,12 @@ class TestSummarise:
         assert found is not None
         assert found.mean == pytest.approx(2.3)
 
+    def test_of_some_silos_alone_is_not_the_mean_silo(self) -> None:
+        found = [run_result("client-batching", 1, 1.0), run_result("alone:a", 1, 0.5)]
+        assert mean_alone(modes("client-batching", "alone:a"), found) is None
+        [batching, _] = summarise(modes("client-batching", "alone:a"), found)
+        assert batching.compared_with_alone == 0
+
     def test_leaves_out_a_mode_without_a_run(self) -> None:
         assert [summary.mode.name for summary in summarise(MODES, RESULTS[:2])] == ["centralised"]
         assert mean_alone(MODES, RESULTS[:2]) is None

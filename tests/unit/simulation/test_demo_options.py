@@ -217,7 +217,9 @@ class TestTraining:
 
     def test_what_is_not_served_together_is_refused(self) -> None:
         options = DemoOptions(schedule="hierarchical", replicas=2, keep_best=True)
-        with pytest.raises(UnservedError, match="evaluation with schedule"):
+        with pytest.raises(
+            UnservedError, match=r"keep_best and .*, with schedule: 'hierarchical' is not served"
+        ):
             plan_job(options).refuse_unserved()
 
 
