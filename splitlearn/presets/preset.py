@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from splitlearn.errors import SpecError
 from splitlearn.records import Layout
 from splitlearn.spec import CausalLmTask, ChoiceTask, TaskSpec
 from splitlearn.task_spec import CANDIDATE
 from splitlearn.template_syntax import columns_needed, parse_template
-
-_TASK: TypeAdapter[TaskSpec] = TypeAdapter(TaskSpec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +77,10 @@ def overridden(task: TaskSpec, **changes: Any) -> TaskSpec:
             parts = ", ".join(part for part in type(task).model_fields if part != "kind")
             raise SpecError(f"the task {task.kind} has no {name}; it has {parts}")
     try:
-        return _TASK.validate_python({**task.model_dump(), **given})
+        return type(task).model_validate({**task.model_dump(), **given})
     except ValidationError as error:
-        sentences = (str(detail["msg"]) for detail in error.errors(include_url=False))
+        details = error.errors(include_url=False)
+        sentences = (str(detail["msg"]).removeprefix("Value error, ") for detail in details)
         raise SpecError("; ".join(dict.fromkeys(sentences))) from error
 
 

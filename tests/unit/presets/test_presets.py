@@ -230,8 +230,9 @@ class TestOverriding:
             overridden(SftTask(), answers={"0": "a", "1": "b"})
 
     def test_refuses_a_template_that_is_wrong(self) -> None:
-        with pytest.raises(SpecError, match=r"'a\.b' is not a plain column name"):
+        with pytest.raises(SpecError, match=r"'a\.b' is not a plain column name") as refused:
             overridden(SftTask(), prompt="{a.b}")
+        assert "Input should be" not in refused.value.message, "nothing of the other tasks"
 
 
 class TestFinding:
