@@ -56,6 +56,7 @@ class TestFullModels:
             not torch.equal(ours[silo][name], theirs[silo][name]) for silo in ours for name in ours[silo]
         )
 
+    @pytest.mark.long
     def test_of_replicas_end_as_in_one_process(self, jobs: PlatformJobs) -> None:
         jobs.in_process(jobs.spec, "for-replicas")
         shape = {"schedule": "hierarchical", "replicas": 2, "steps_per_round": 3}
