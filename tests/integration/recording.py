@@ -28,16 +28,17 @@ class Recorder:
     def messages(self, silo: str, direction: Direction) -> list[Message]:
         return [decode_message(each, direction=direction)[0] for each in self.said[silo, direction]]
 
-    def first_turn(self, silo: str) -> list[Message]:
-        """All of one silo's messages, both ways, up to the end of its first turn."""
+    def until_trained(self, silo: str) -> list[Message]:
+        """All of one silo's messages, both ways: an evaluation, then its first training turn."""
         found: list[Message] = []
         for direction, last in (
             (Direction.SILO_TO_TRUNK, "TurnEnd"),
             (Direction.TRUNK_TO_SILO, "TurnResult"),
         ):
             messages = self.messages(silo, direction)
-            end = next(i for i, each in enumerate(messages) if type(each).__name__ == last)
-            found += messages[: end + 1]
+            evaluated, trained, *_ = (i for i, each in enumerate(messages) if type(each).__name__ == last)
+            assert evaluated < trained
+            found += messages[: trained + 1]
         return found
 
 

@@ -93,10 +93,10 @@ class TestOtherText:
             take(data_of("a", text=text), other, **CASES[case]) for text in ("a diagnosis", "a recipe")
         )
         for silo in "ab":
-            found = differing_fields(one.recorder.first_turn(silo), two.recorder.first_turn(silo))
+            found = differing_fields(one.recorder.until_trained(silo), two.recorder.until_trained(silo))
             assert found <= OF_TEXT
         assert "Activations.hidden" in differing_fields(
-            one.recorder.first_turn("a"), two.recorder.first_turn("a")
+            one.recorder.until_trained("a"), two.recorder.until_trained("a")
         )
 
     def test_changes_no_size_order_or_count_over_a_whole_run(self, take: Take) -> None:
@@ -128,11 +128,11 @@ class TestPermutedLabels:
     def test_change_only_gradients_losses_and_norms(self, case: str, take: Take) -> None:
         data = data_of("a", text="a diagnosis")
         one, two = (take(each, data_of("b", text="other"), **CASES[case]) for each in (data, permuted(data)))
-        found = differing_fields(one.recorder.first_turn("a"), two.recorder.first_turn("a"))
+        found = differing_fields(one.recorder.until_trained("a"), two.recorder.until_trained("a"))
         assert found <= OF_LABELS
         assert "GradHidden.grad" in found
         # Another silo is told of them by nothing but the norms of the trunk, which learns from both.
-        assert differing_fields(one.recorder.first_turn("b"), two.recorder.first_turn("b")) == {
+        assert differing_fields(one.recorder.until_trained("b"), two.recorder.until_trained("b")) == {
             "Outcome.norms_trunk"
         }
 
@@ -164,7 +164,7 @@ class TestMutants:
     def test_a_label_in_the_activations_is_noticed(self, take: Take) -> None:
         data = data_of("a", text="a diagnosis")
         one, two = (take(each, trainer=WhisperingTrainer) for each in (data, permuted(data)))
-        found = differing_fields(one.recorder.first_turn("a"), two.recorder.first_turn("a"))
+        found = differing_fields(one.recorder.until_trained("a"), two.recorder.until_trained("a"))
         assert found - OF_LABELS == {"Activations.hidden", "Hidden.hidden"}
 
     def test_a_label_in_a_count_is_noticed(self, take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ class TestMutants:
             first = next(label for label in each.training[0].labels if label != IGNORED)
             monkeypatch.setattr(LabelInCount, "label", first)
             takes.append(take(each, silo=LabelInCount))
-        found = differing_fields(takes[0].recorder.first_turn("a"), takes[1].recorder.first_turn("a"))
+        found = differing_fields(takes[0].recorder.until_trained("a"), takes[1].recorder.until_trained("a"))
         assert found - OF_LABELS >= {"Activations.num_label_tokens"}
 
     def test_a_message_with_a_field_more_cannot_be_said(self) -> None:
