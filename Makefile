@@ -26,7 +26,7 @@ demo: $(READY)  ## three silos fine-tune one model together, every part a proces
 test: $(READY)  ## the fast tests; some of them: ARGS="tests/unit/wire -k int8"
 	@$(MAKE) --no-print-directory run-tests MARK='-m "not slow and not long"'
 
-test-all: $(READY)  ## also those that kill and restart whole platforms; 40 minutes at most on two cores
+test-all: $(READY)  ## also those that kill and restart whole platforms; 35 to 60 minutes on two cores
 	@$(MAKE) --no-print-directory run-tests MARK='-m "not long"'
 
 test-long: $(READY)  ## the rest: a minute each on whole platforms

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -105,7 +106,7 @@ async def take_part(
             job_log,
             way=way,
             min_metric_rows=attempt.min_metric_rows,
-            evaluates_finished=lambda round_number: evaluates_finished(spec, round_number),
+            evaluates_finished=partial(evaluates_finished, spec),
         )
         averaging = _averaging(prepared, attempt, folder=folder, trainer=trainer, compute=compute)
         if at_meeting:
