@@ -12,11 +12,12 @@ from splitlearn.planning.step_time import (
     OWN_CORES,
     Cores,
     Line,
+    ReplicaStep,
     SiloCost,
     TrunkCost,
+    busy_seconds,
     client_batching_step_seconds,
     hierarchical_step_seconds,
-    serial_step_seconds,
 )
 from splitlearn.planning.work import Speed, batch_work, trained_parameters, update_work
 from splitlearn.spec import JobSpec
@@ -100,9 +101,9 @@ def predict(spec: JobSpec, folder: ModelFolder, cut: Cut, around: Surroundings) 
     costs = {name: _silo_cost(spec, folder, cut, place) for name, place in around.silos.items()}
     groups = [[costs[name] for name in share] for share in spec.shares]
     trunk = _trunk_cost(spec, folder, cut, around, num_silos=_served_at_once(spec))
-    replica_seconds = [_step_of_all(spec, group, trunk, around.cores) for group in groups]
+    replicas = [_step_of_all(spec, group, trunk, around.cores) for group in groups]
     step_of_all = hierarchical_step_seconds(
-        replica_seconds, num_workers=min(around.num_workers, len(groups)), cores=around.cores
+        replicas, num_workers=min(around.num_workers, len(groups)), cores=around.cores
     )
     sums, num_bytes = sums_per_round(spec), _sum_bytes(spec, folder, cut)
     lines = [place.line for place in around.silos.values()]
@@ -143,14 +144,18 @@ def _served_at_once(spec: JobSpec) -> int:
     return 1 if spec.takes_turns else max(map(len, spec.shares))
 
 
-def _step_of_all(spec: JobSpec, costs: Sequence[SiloCost], trunk: TrunkCost, cores: Cores) -> float:
-    """Return the seconds in which each of a replica's silos does one step."""
+def _step_of_all(spec: JobSpec, costs: Sequence[SiloCost], trunk: TrunkCost, cores: Cores) -> ReplicaStep:
+    """Return what it takes until each of a replica's silos has done one step."""
     micro_batches = spec.accumulation_steps
-    if spec.takes_turns:
-        return sum(
-            serial_step_seconds(cost, trunk, micro_batches=micro_batches, cores=cores) for cost in costs
-        )
-    return client_batching_step_seconds(costs, trunk, micro_batches=micro_batches, cores=cores)
+    at_once = [[cost] for cost in costs] if spec.takes_turns else [list(costs)]
+    return ReplicaStep(
+        seconds=sum(
+            client_batching_step_seconds(silos, trunk, micro_batches=micro_batches, cores=cores)
+            for silos in at_once
+        ),
+        busy_seconds=sum(busy_seconds(silos, trunk, micro_batches=micro_batches) for silos in at_once),
+        held_seconds=micro_batches * sum(cost.interpreter_seconds for cost in costs),
+    )
 
 
 def _silo_cost(spec: JobSpec, folder: ModelFolder, cut: Cut, place: SiloPlace) -> SiloCost:

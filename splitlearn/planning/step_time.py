@@ -116,26 +116,10 @@ class Cores:
 OWN_CORES = Cores()
 
 
-def serial_step_seconds(
-    silo: SiloCost, trunk: TrunkCost, *, micro_batches: int = 1, cores: Cores = OWN_CORES
-) -> float:
-    """Return the seconds of one silo's step with the trunk to itself.
-
-    With one micro-batch nothing overlaps: two round trips, and what silo and trunk compute.
-
-    Args:
-        silo: Whose turn it is.
-        trunk: With ``batch_seconds`` of this silo's rows.
-        micro_batches: Of the step (``accumulation_steps``).
-        cores: Who shares processors.
-    """
-    return client_batching_step_seconds([silo], trunk, micro_batches=micro_batches, cores=cores)
-
-
 def client_batching_step_seconds(
     silos: Sequence[SiloCost], trunk: TrunkCost, *, micro_batches: int = 1, cores: Cores = OWN_CORES
 ) -> float:
-    """Return the seconds of a step of all silos at once.
+    """Return the seconds of a step of all silos at once; of a single one where they take turns.
 
     The silos compute at the same time, the trunk on all their rows while they wait; so a step takes the
     slowest silo, the trunk, and the longest way. What crosses shares the worker's line. Of several
@@ -163,8 +147,37 @@ def client_batching_step_seconds(
     return first + (micro_batches - 1) * further + updates
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaStep:
+    """What one replica of the trunk, alone, takes for a step of all its own silos.
+
+    Attributes:
+        seconds: From its begin to its end.
+        busy_seconds: What its parties compute in it, added up.
+        held_seconds: Of these, how long its silos hold the interpreter.
+    """
+
+    seconds: float
+    busy_seconds: float = 0.0
+    held_seconds: float = 0.0
+
+
+def busy_seconds(silos: Sequence[SiloCost], trunk: TrunkCost, *, micro_batches: int = 1) -> float:
+    """Return what all parties of a step compute in it, added up.
+
+    Args:
+        silos: Who takes part.
+        trunk: With ``batch_seconds`` of all their rows.
+        micro_batches: Of the step (``accumulation_steps``).
+    """
+    batches = sum(silo.busy_seconds for silo in silos) + trunk.batch_seconds
+    messages = CROSSINGS * len(silos) * trunk.message_seconds
+    updates = sum(silo.update_seconds for silo in silos) + trunk.update_seconds
+    return micro_batches * (batches + messages) + updates
+
+
 def hierarchical_step_seconds(
-    replica_seconds: Sequence[float],
+    replicas: Sequence[ReplicaStep],
     *,
     num_workers: int,
     cores: Cores = OWN_CORES,
@@ -174,17 +187,22 @@ def hierarchical_step_seconds(
     """Return the seconds of a step of all silos, dealt to replicas of the trunk that train side by side.
 
     Args:
-        replica_seconds: What each replica needs for a step of all its own silos.
+        replicas: Each of them.
         num_workers: That host them; with fewer than replicas these take turns, round by round.
-        cores: Who shares processors: then what each replica needs is of all of them, and adds up.
+        cores: Who shares processors: one replica computes there while another waits.
         average_seconds: Of the trunks, at a round's end.
         steps_per_round: Over which that is spread.
     """
-    waves = [
-        replica_seconds[first : first + num_workers] for first in range(0, len(replica_seconds), num_workers)
-    ]
-    meet = max if cores.number is None else sum
-    return sum(meet(wave) for wave in waves) + average_seconds / steps_per_round
+    waves = [replicas[first : first + num_workers] for first in range(0, len(replicas), num_workers)]
+    return sum(_side_by_side(wave, cores) for wave in waves) + average_seconds / steps_per_round
+
+
+def _side_by_side(replicas: Sequence[ReplicaStep], cores: Cores) -> float:
+    longest = max(replica.seconds for replica in replicas)
+    busy = [replica.busy_seconds for replica in replicas]
+    shared = 0.0 if cores.number is None else sum(busy) / cores.number
+    held = sum(replica.held_seconds for replica in replicas) if cores.is_one_process else 0.0
+    return max(longest, shared, held)
 
 
 def ideal_gain(num_silos: int, *, round_trip_seconds: float, batch_seconds: float) -> float:

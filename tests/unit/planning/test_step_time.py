@@ -3,12 +3,13 @@ import pytest
 from splitlearn.planning.step_time import (
     Cores,
     Line,
+    ReplicaStep,
     SiloCost,
     TrunkCost,
+    busy_seconds,
     client_batching_step_seconds,
     hierarchical_step_seconds,
     ideal_gain,
-    serial_step_seconds,
 )
 
 SILO = SiloCost(batch_seconds=2.0, update_seconds=0.5, line=Line(0.1))
@@ -17,26 +18,27 @@ TRUNK = TrunkCost(batch_seconds=3.0, update_seconds=0.25)
 
 class TestSerial:
     def test_adds_what_both_compute_and_two_round_trips(self) -> None:
-        assert serial_step_seconds(SILO, TRUNK) == pytest.approx(2 + 3 + 2 * 0.1 + 0.5 + 0.25)
+        assert client_batching_step_seconds([SILO], TRUNK) == pytest.approx(2 + 3 + 2 * 0.1 + 0.5 + 0.25)
 
     def test_bytes_take_their_time_on_a_narrow_line(self) -> None:
         narrow = SiloCost(batch_seconds=2.0, bytes_per_batch=1000, line=Line(0.0, bytes_per_second=500))
-        assert serial_step_seconds(narrow, TRUNK) == pytest.approx(2 + 2 + 3 + 0.25)
+        assert client_batching_step_seconds([narrow], TRUNK) == pytest.approx(2 + 2 + 3 + 0.25)
 
     def test_each_further_micro_batch_takes_as_long_as_the_busier_side(self) -> None:
-        one, three = (serial_step_seconds(SILO, TRUNK, micro_batches=number) for number in (1, 3))
+        one, three = (client_batching_step_seconds([SILO], TRUNK, micro_batches=number) for number in (1, 3))
         assert three - one == pytest.approx(2 * 3.0)
 
     def test_on_one_core_micro_batches_do_not_overlap(self) -> None:
         one, two = (
-            serial_step_seconds(SILO, TRUNK, micro_batches=number, cores=Cores(1)) for number in (1, 2)
+            client_batching_step_seconds([SILO], TRUNK, micro_batches=number, cores=Cores(1))
+            for number in (1, 2)
         )
         assert two - one == pytest.approx(2.0 + 3.0)
 
     def test_every_message_costs_both_sides(self) -> None:
         silo = SiloCost(batch_seconds=2.0, message_seconds=0.01)
         trunk = TrunkCost(batch_seconds=3.0, message_seconds=0.02)
-        assert serial_step_seconds(silo, trunk) == pytest.approx(5 + 4 * 0.01 + 4 * 0.02)
+        assert client_batching_step_seconds([silo], trunk) == pytest.approx(5 + 4 * 0.01 + 4 * 0.02)
 
 
 class TestClientBatching:
@@ -59,19 +61,40 @@ class TestClientBatching:
         assert client_batching_step_seconds(silos, trunk) == pytest.approx(2 + 300 / 50)
 
 
+def steps(*seconds: float) -> list[ReplicaStep]:
+    return [ReplicaStep(each, busy_seconds=each) for each in seconds]
+
+
 class TestHierarchical:
     def test_replicas_run_side_by_side(self) -> None:
-        assert hierarchical_step_seconds([3.0, 5.0], num_workers=2) == 5.0
+        assert hierarchical_step_seconds(steps(3.0, 5.0), num_workers=2) == 5.0
 
     def test_with_fewer_workers_they_take_turns(self) -> None:
-        assert hierarchical_step_seconds([3.0, 5.0, 2.0], num_workers=2) == 5.0 + 2.0
+        assert hierarchical_step_seconds(steps(3.0, 5.0, 2.0), num_workers=2) == 5.0 + 2.0
 
     def test_the_average_is_spread_over_a_round(self) -> None:
-        seconds = hierarchical_step_seconds([3.0] * 2, num_workers=2, average_seconds=10, steps_per_round=20)
+        seconds = hierarchical_step_seconds(
+            steps(3.0, 3.0), num_workers=2, average_seconds=10, steps_per_round=20
+        )
         assert seconds == 3.5
 
-    def test_on_shared_cores_each_replica_needs_all_of_them(self) -> None:
-        assert hierarchical_step_seconds([3.0] * 4, num_workers=4, cores=Cores(2)) == 12.0
+    def test_on_shared_cores_all_that_is_computed_adds_up(self) -> None:
+        assert hierarchical_step_seconds(steps(3.0, 3.0, 3.0, 3.0), num_workers=4, cores=Cores(2)) == 6.0
+
+    def test_on_shared_cores_one_computes_while_another_waits(self) -> None:
+        mostly_waiting = [ReplicaStep(3.0, busy_seconds=0.5)] * 4
+        assert hierarchical_step_seconds(mostly_waiting, num_workers=4, cores=Cores(2)) == 3.0
+
+    def test_in_one_process_the_interpreter_serves_one_at_a_time(self) -> None:
+        calling = [ReplicaStep(3.0, busy_seconds=3.0, held_seconds=2.0)] * 4
+        one = Cores(8, is_one_process=True)
+        assert hierarchical_step_seconds(calling, num_workers=4, cores=one) == 8.0
+        assert hierarchical_step_seconds(calling, num_workers=4, cores=Cores(8)) == 3.0
+
+
+class TestBusy:
+    def test_adds_up_what_every_party_computes(self) -> None:
+        assert busy_seconds([SILO, SILO], TRUNK, micro_batches=2) == 2 * (2 * 2.0 + 3.0) + 2 * 0.5 + 0.25
 
 
 class TestIdealGain:
