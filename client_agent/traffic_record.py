@@ -103,7 +103,7 @@ class Tally:
 
     @classmethod
     def of_meetings(cls, folder: JobFolder) -> Self:
-        """Return the tally of an attempt to average blocks."""
+        """Return the tally of a meeting."""
         return cls(folder.meetings_traffic, TrafficRecord.read(folder.traffic), comes_after=True)
 
     def begin(self, round_number: int) -> None:

@@ -32,12 +32,12 @@ from splitlearn.parties import (
     Progress,
     SiloAtMeeting,
     SiloAveraging,
+    SiloEvaluation,
     SiloParty,
     StepDone,
     TurnStarted,
     evaluates_finished,
     is_meeting,
-    keeps_averages_apart,
     phases_of,
     summaries_of,
 )
@@ -82,8 +82,8 @@ async def take_part(
 ) -> None:
     """Load the silo's blocks and do what the lease is for; what it came to is on disk then.
 
-    That is to train until the trunk ends the job, or one round with a replica of it; or to average the blocks
-    with the silos of all replicas.
+    That is to train until the trunk ends the job, or one round with a replica of it; or to average blocks, or
+    to evaluate the average, with the silos of all replicas.
 
     Raises:
         TrunklineError: The conversation, the data or the disk failed, or the trunk ended before the end.
@@ -99,6 +99,8 @@ async def take_part(
         exchange = await stack.enter_async_context(_exchange(prepared, attempt, way))
         at_meeting = is_meeting(spec, attempt.lease.replica)
         tally = Tally.of_meetings(folder) if at_meeting else Tally.of_rounds(folder)
+        # What a meeting evaluates is of its own round.
+        finished = (lambda _: False) if at_meeting else partial(evaluates_finished, spec)
         rounds = _Rounds(
             tally,
             exchange,
@@ -106,10 +108,34 @@ async def take_part(
             job_log,
             way=way,
             min_metric_rows=attempt.min_metric_rows,
-            evaluates_finished=partial(evaluates_finished, spec),
+            evaluates_finished=finished,
         )
         averaging = _averaging(prepared, attempt, folder=folder, trainer=trainer, compute=compute)
+        evaluation = EvaluationPlan(
+            prepared.data.heldout,
+            batch_size=spec.evaluation.batch_size,
+            pad_token_id=0,  # any will do: nothing valid attends to a pad, and no pad crosses
+            max_examples=spec.evaluation.max_rows,
+            task=spec.task,
+        )
+        summaries = summaries_of(
+            spec,
+            prepared.data.heldout,
+            blocks=blocks,
+            model_folder=prepared.folder.path,
+            compute=compute,
+            peer=attempt.lease.worker,
+        )
         if at_meeting:
+            held_out = SiloEvaluation(
+                silo=silo,
+                trainer=trainer,
+                plan=evaluation,
+                compute=compute,
+                on_progress=rounds,
+                summaries=summaries,
+                min_metric_rows=attempt.min_metric_rows,
+            )
             await _meet(
                 prepared,
                 folder,
@@ -117,6 +143,7 @@ async def take_part(
                 exchange=exchange,
                 trainer=trainer,
                 averaging=averaging,
+                evaluation=held_out,
                 compute=compute,
             )
             return
@@ -129,15 +156,9 @@ async def take_part(
                 batch_size=spec.batch_size,
                 seed=spec.seed,
                 silo_name=silo,
-                pad_token_id=0,  # any will do: nothing valid attends to a pad, and no pad crosses
-            ),
-            evaluation=EvaluationPlan(
-                prepared.data.heldout,
-                batch_size=spec.evaluation.batch_size,
                 pad_token_id=0,
-                max_examples=spec.evaluation.max_rows,
-                task=spec.task,
             ),
+            evaluation=evaluation,
             exchange=exchange,
             compute=compute,
             checkpoints=SiloCheckpoints(
@@ -146,16 +167,9 @@ async def take_part(
             begins_from=final_checkpoints(prepared, folder, newest=attempt.newest),
             on_progress=rounds,
             min_metric_rows=attempt.min_metric_rows,
-            summaries=summaries_of(
-                spec,
-                prepared.data.heldout,
-                blocks=blocks,
-                model_folder=prepared.folder.path,
-                compute=compute,
-                peer=attempt.lease.worker,
-            ),
+            summaries=summaries,
             # Where replicas meet, no other conversation has a sum.
-            averaging=None if keeps_averages_apart(spec) else averaging,
+            averaging=None if spec.silos_meet else averaging,
             says_goodbye=False,  # another attempt follows, of this process or the next
         )
         await party.run()
@@ -170,13 +184,15 @@ async def _meet(
     exchange: Exchange,
     trainer: SiloTrainer,
     averaging: SiloAveraging | None,
+    evaluation: SiloEvaluation,
     compute: ComputeThread,
 ) -> None:
-    """Average this silo's blocks with those of all replicas' silos."""
-    if averaging is None:
+    """Do with the silos of all replicas what the specification has them do together."""
+    if not prepared.spec.silos_meet:
         raise ProtocolError(
-            f"the control plane sent this silo to average its blocks, which by the specification are "
-            f"{prepared.spec.silo_blocks!r}; its record of the job is not to be trusted: ask its admin"
+            "the control plane sent this silo to a meeting of all replicas' silos; by the specification "
+            f"there is none: blocks are {prepared.spec.silo_blocks!r}, and no evaluation decides. Its record "
+            "of the job is not to be trusted: ask its admin"
         )
     party = SiloAtMeeting(
         spec=prepared.spec,
@@ -186,8 +202,10 @@ async def _meet(
         trained=SiloCheckpoints(prepared, folder.checkpoints),
         averaged=SiloCheckpoints(prepared, folder.averaged, on_saved=rounds.saved),
         averaging=averaging,
+        evaluation=evaluation,
         exchange=exchange,
         compute=compute,
+        on_progress=rounds,
     )
     await party.run()
 
@@ -280,7 +298,7 @@ def final_checkpoints(prepared: Prepared, folder: JobFolder, *, newest: int | No
         folder: What is kept of the job.
         newest: Last round that counts; None for any.
     """
-    path = folder.averaged if keeps_averages_apart(prepared.spec) else folder.checkpoints
+    path = folder.averaged if prepared.spec.silos_meet else folder.checkpoints
     return SiloCheckpoints(prepared, path, newest=newest)
 
 

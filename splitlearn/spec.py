@@ -364,12 +364,6 @@ class JobSpec(Frozen):
             self.start_from is None or not on_platform or is_job_id(self.start_from),
             "give a completed job's id of the same project, or train in one process, from a run's folder",
         )
-        yield (
-            "evaluation.keep_best and evaluation.patience_evaluations, with schedule",
-            self.schedule,
-            not self.evaluation.watches or self.schedule in {"serial", "client-batching"},
-            "leave both out, or train by 'serial' or 'client-batching'",
-        )
         yield "privacy.noise", self.privacy.noise, self.privacy.noise == 0, "use 0"
         yield "privacy.clip", self.privacy.clip, self.privacy.clip is None, "leave it out"
         yield "release", self.release, self.release == "silos", "use 'silos'"
@@ -430,6 +424,19 @@ class JobSpec(Frozen):
         """
         self.silo_index(name)
         return next(replica for replica, share in enumerate(self.shares) if name in share)
+
+    @property
+    def meeting_evaluates(self) -> bool:
+        """Whether, after a round, the average of several replicas is evaluated by all silos at one place.
+
+        So it is where something is decided by what they tell together.
+        """
+        return len(self.shares) > 1 and self.evaluation.watches
+
+    @property
+    def silos_meet(self) -> bool:
+        """Whether, after a round, the silos of several replicas have something to do with each other."""
+        return self.meeting_evaluates or (len(self.shares) > 1 and self.silo_blocks == "averaged")
 
     @property
     def takes_turns(self) -> bool:

@@ -9,17 +9,14 @@ from splitlearn.control_plane.job_log import JobLog
 from splitlearn.control_plane.schemas import LeaseAnswer
 from splitlearn.exchange import Exchange
 from splitlearn.parties import ComputeThread, Progress, RoundFinished, StuckError, TrunkParty
-from splitlearn.partition import TrunkSegment
 from splitlearn.spec import JobSpec
-from splitlearn.training import TrunkTrainer, replica_party
+from splitlearn.training import TrunkTrainer
 from worker.averages import CommittedPeers, meet_peers
 from worker.checkpoints import LeasedCheckpoints, RoundPublisher, open_checkpoints
-from worker.fetching import fetch_demand
-from worker.memory import Demand, explain_out_of_memory, is_out_of_memory
 from worker.orders import Order, Orders
 from worker.reporting import RoundReporter
-from worker.starting import begin_trunk
 from worker.station import Hosted, OnReached, Station, until_ordered
+from worker.trunk_loading import LeasedTrunk
 
 _log = structlog.get_logger("worker.trunk")
 
@@ -48,10 +45,9 @@ class Attempt:
         self._station, self._lease, self._orders = station, lease, orders
         self._on_reached = on_reached
         self._last_round = 0 if lease.checkpoint is None else lease.checkpoint.round
-        self._trunk: TrunkSegment | None = None
+        self._loaded = LeasedTrunk(station, lease)
         self._is_trained = self._is_complete = self._is_round_done = False
         self._result_round: int | None = None
-        self._demand: Demand | None = None
         self._num_rounds = 0
 
     async def run(self) -> Hosted:
@@ -64,22 +60,18 @@ class Attempt:
             ordered = await until_ordered(self._host(), self._orders)
         except Exception as error:
             if not self._is_trained or isinstance(error, StuckError):
-                self._explain_memory(error)
+                self._loaded.explain(error)
                 raise
             # Once the last round is committed, only its result counts.
             _log.warning("tidying_failed", after_round=self._last_round, exc_info=error)
             ordered = None
         if ordered is None:
-            return Hosted(self._end(), self._last_round, self._trunk, self._is_round_done, self._result_round)
+            trunk = self._loaded.segment
+            return Hosted(self._end(), self._last_round, trunk, self._is_round_done, self._result_round)
         if self._is_round_done and ordered is Order.BEGIN_AGAIN:
             # A silo began again just after the round: there is nothing to be done anew.
             ordered = Order.GO_ON
         return Hosted(ordered, self._last_round, None, self._is_round_done and ordered is Order.GO_ON)
-
-    def _explain_memory(self, error: Exception) -> None:
-        if self._demand is not None and is_out_of_memory(error):
-            self._station.trunks.clear()
-            raise explain_out_of_memory(self._demand, self._station.describe_devices()) from error
 
     def _end(self) -> Order:
         return Order.GO_ON if self._is_complete or self._is_round_done else self._orders.order
@@ -87,20 +79,11 @@ class Attempt:
     async def _host(self) -> None:
         station, lease = self._station, self._lease
         spec = await station.vouched_spec(lease)
-        demand = await fetch_demand(station, spec)
-        self._demand = demand
         home, folder = station.home, station.job_folder(lease.job)
         checkpoints = await open_checkpoints(home, lease, spec, folder)
         peers = await meet_peers(home, lease, spec, folder, own=checkpoints.committed_file)
         async with AsyncExitStack() as stack:
-            compute = await stack.enter_async_context(
-                ComputeThread("trunk", patience_seconds=spec.patience_seconds)
-            )
-            trunk = await compute(self._station.trunks.get, demand)
-            await begin_trunk(home, lease, spec, folder, trunk=trunk, compute=compute)
-            trainer = await compute(
-                lambda: TrunkTrainer(trunk, spec=spec, party=replica_party(lease.replica))
-            )
+            trainer, compute = await self._loaded.load(stack, spec)
             exchanges = {
                 name: await stack.enter_async_context(self._station.exchange(lease, spec, name))
                 for name in spec.shares[lease.replica]
@@ -118,7 +101,7 @@ class Attempt:
                 self._is_round_done = peers is not None and self._last_round > before
                 is_last = party.rounds.is_over and party.last_round == party.rounds.last_round
                 self._is_complete = party.is_over if peers is not None else is_last
-                self._trunk, self._is_trained = trunk, self._is_complete or self._is_round_done
+                self._is_trained = self._is_complete or self._is_round_done
                 self._result_round = party.rounds.result_round
 
     def _party(

@@ -8,11 +8,11 @@ from pathlib import Path
 from torch import Tensor
 
 from splitlearn.control_plane.blobs import describe_file
-from splitlearn.control_plane.schemas import LeaseAnswer, RoundToAverage
+from splitlearn.control_plane.schemas import BlobRef, LeaseAnswer, RoundToAverage
 from splitlearn.errors import StorageError
-from splitlearn.parties import BlocksAveraged, RoundTable
 from splitlearn.spec import JobSpec
-from splitlearn.training import average_replicas, state_of_replica
+from splitlearn.tasks import LossSum
+from splitlearn.training import average_replicas, begun_losses, state_of_replica
 from worker.home import Home
 from worker.stored_files import bring, keep_only, read_tensors, saved_round, tidy_up, write_tensors
 
@@ -28,12 +28,14 @@ class CommittedPeers:
         round: The last round that was averaged; 0 before the first.
         average: What all replicas have in common after it; None before the first.
         own: What this one contributed; None before the first.
+        at_hand: The others are at other workers.
     """
 
     spec: JobSpec
     round: int
     average: Path | None
     own: Path | None
+    at_hand: None = None
 
     async def state_after(self, round_number: int) -> Mapping[str, Tensor]:
         """Return the replica's state with the average of the round in it.
@@ -47,16 +49,6 @@ class CommittedPeers:
                 f"{self.round}; retry the job from an earlier round that is kept: trunkline jobs retry"
             )
         return await asyncio.to_thread(self._state)
-
-    async def sum_blocks(
-        self,
-        table: RoundTable,  # noqa: ARG002 - the protocol's
-        *,
-        round_number: int,  # noqa: ARG002
-        step: int,  # noqa: ARG002
-    ) -> BlocksAveraged | None:
-        """Leave that to the meeting, where the silos of all replicas are."""
-        return None
 
     def _state(self) -> dict[str, Tensor]:
         assert self.average is not None, "a round was averaged"
@@ -85,14 +77,37 @@ async def meet_peers(
         return None
     if lease.checkpoint is None or lease.average is None:
         return CommittedPeers(spec, 0, None, None)
-    path = folder / _AVERAGES / lease.average.digest
-    await asyncio.to_thread(keep_only, [path])
-    await bring(home, lease.average, path)
+    path = await bring_average(home, lease.average, folder)
     return CommittedPeers(spec, lease.checkpoint.round, path, own)
 
 
-async def average_contributions(home: Home, meeting: RoundToAverage, spec: JobSpec, folder: Path) -> Path:
-    """Fetch what all replicas have contributed to a round, and average it; return the average's file.
+async def bring_average(home: Home, blob: BlobRef, folder: Path) -> Path:
+    """Put the average of a round where it is looked for in a job's folder; return its file.
+
+    Raises:
+        StorageError: The disk is full, or what came is damaged.
+    """
+    path = folder / _AVERAGES / blob.digest
+    await asyncio.to_thread(keep_only, [path])
+    await bring(home, blob, path)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """A round of all replicas.
+
+    Attributes:
+        state: Their average.
+        begun: What their silos told before step 1, where this is the first round and they were asked.
+    """
+
+    state: Mapping[str, Tensor]
+    begun: tuple[LossSum, ...] = ()
+
+
+async def average_contributions(home: Home, meeting: RoundToAverage, spec: JobSpec, folder: Path) -> Averaged:
+    """Fetch what all replicas have contributed to a round, and average it.
 
     Raises:
         StorageError: The disk is full, or a contribution is damaged or missing.
@@ -106,19 +121,28 @@ async def average_contributions(home: Home, meeting: RoundToAverage, spec: JobSp
     await asyncio.to_thread(keep_only, paths)
     for replica, (blob, path) in enumerate(zip(meeting.contributions, paths, strict=True)):
         await bring(home, blob, path, at_hand=saved_round(folder, replica, meeting.round))
-    average = await asyncio.to_thread(_average, spec, meeting.round, paths, folder / _AVERAGES)
+    average = await asyncio.to_thread(_average, spec, meeting.round, paths)
     for path in paths:  # the store has each, and together they are large
         await asyncio.to_thread(tidy_up, path)
     return average
 
 
-def _average(spec: JobSpec, round_number: int, paths: Sequence[Path], place: Path) -> Path:
-    contributions = [read_tensors(path, round_number=round_number) for path in paths]
+def write_average(average: Mapping[str, Tensor], folder: Path) -> Path:
+    """Write a round's average, where a replica that is hosted here next looks for it; return its file.
+
+    Raises:
+        StorageError: The disk is full.
+    """
+    place = folder / _AVERAGES
     written = place / "written.safetensors"
-    average = average_replicas(contributions, moments=spec.replica_moments)
     write_tensors(average, written, what="average")
-    # Under its digest a replica that is hosted here next looks for it.
     path = place / describe_file(written).digest
     written.replace(path)
     keep_only([path])
     return path
+
+
+def _average(spec: JobSpec, round_number: int, paths: Sequence[Path]) -> Averaged:
+    contributions = [read_tensors(path, round_number=round_number) for path in paths]
+    average = average_replicas(contributions, moments=spec.replica_moments)
+    return Averaged(average, tuple(begun_losses(contributions)))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import structlog
 import torch
 
-from splitlearn.control_plane.client import PartyClient
 from splitlearn.control_plane.job_log import STEP_SECONDS, JobLog
 from splitlearn.control_plane.schemas import MAX_METRICS, LeaseAnswer, MetricPoint
 from splitlearn.errors import TrunklineError
@@ -18,7 +17,7 @@ from worker.home import Home
 from worker.watch import WorkerWatch
 
 OnReached = Callable[[int, int], None]
-_WHOLE_ROUND = -1
+WHOLE_ROUND = -1
 _SEND_SECONDS = 1.0  # so that a fast trunk does not ask once per step
 _log = structlog.get_logger("worker.trunk")
 
@@ -96,7 +95,7 @@ class RoundReporter:
         self._on_reached(round_number + 1, 0)
         _log.info("round_finished", round=round_number, **{key: round(n, 4) for key, n in values.items()})
         points = [
-            MetricPoint(name=name, round=round_number, step=_WHOLE_ROUND, value=value)
+            MetricPoint(name=name, round=round_number, step=WHOLE_ROUND, value=value)
             for name, value in values.items()
         ]
         self._send_points(points)
@@ -104,7 +103,7 @@ class RoundReporter:
     def _send_points(self, points: list[MetricPoint]) -> None:
         """Send the steps so far, and these, in the control plane's thread."""
         waiting, self._points = [*self._points, *points], []
-        self._home.start(self._send(self._home.client, waiting))
+        send_points(self._home, self._lease, waiting)
 
     def _values(self) -> dict[str, float]:
         values: dict[str, float] = {"peak_memory_bytes": peak_memory_bytes(self._devices)}
@@ -116,8 +115,14 @@ class RoundReporter:
             )
         return values
 
-    async def _send(self, client: PartyClient, points: list[MetricPoint]) -> None:
+
+def send_points(home: Home, lease: LeaseAnswer, points: list[MetricPoint]) -> None:
+    """Send numbers of a lease's trunk in the control plane's thread; one that is lost ends no training."""
+
+    async def send() -> None:
         try:
-            await client.post_metrics(self._lease.job, points, replica=self._lease.replica)
-        except TrunklineError as error:  # a number that is lost ends no training
+            await home.client.post_metrics(lease.job, points, replica=lease.replica)
+        except TrunklineError as error:
             _log.warning("metrics_refused", reason=error.message)
+
+    home.start(send())

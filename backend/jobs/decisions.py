@@ -70,6 +70,7 @@ class JobView:
         lease: Of the one trunk; None with replicas.
         replicas: Where the trunk has several.
         meeting: Who averages these; None where there are none.
+        meeting_evaluates: Whether that takes the trunk, too.
         since: When it came into its state.
         patience: How long a wait without progress may last.
         last_worker: Who held its lease last.
@@ -89,6 +90,7 @@ class JobView:
     reason_code: str = ""
     replicas: tuple[ReplicaView, ...] = ()
     meeting: ReplicaView | None = None
+    meeting_evaluates: bool = False
     min_silos: int | None = None
 
 
@@ -225,12 +227,17 @@ def _place(job: JobView, workers: Sequence[WorkerView]) -> Action | None:
     if job.reason_code == SILO_AWAY and not _are_silos_back(job):
         return None  # no worker is held for a silo that is not there; the reason says who is waited for
     replica = next(iter(due_replicas(job)), None)
-    need = None if is_meeting_due(job) else job.need  # to average takes no trunk: any worker can
+    need = _need_now(job)
     last_worker = job.last_worker if replica is None else replica.last_worker
     chosen = choose(workers, need, last_worker=last_worker)
     if chosen is None:
         return Explain(_why_unplaced(need, workers))
     return Assign(chosen.name, 0 if replica is None else replica.number)
+
+
+def _need_now(job: JobView) -> Need | None:
+    """Return what is asked of the next worker: to average takes no trunk, and any can."""
+    return None if is_meeting_due(job) and not job.meeting_evaluates else job.need
 
 
 def is_meeting_due(job: JobView) -> bool:
@@ -299,7 +306,7 @@ def _look_after_replicas(job: JobView, workers: Sequence[WorkerView], *, now: da
         if action is not None:
             return action
     due = due_replicas(job) if job.desired is Desired.RUN else []
-    need = None if is_meeting_due(job) else job.need
+    need = _need_now(job)
     chosen = choose(workers, need, last_worker=due[0].last_worker) if due else None
     if chosen is not None:
         return Assign(chosen.name, due[0].number)

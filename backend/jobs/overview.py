@@ -182,6 +182,7 @@ def _view(
         reason_code=job.reason_code,
         replicas=replicas,
         meeting=meeting,
+        meeting_evaluates=meeting is not None and layout_of(job.spec_bytes).meeting_evaluates,
         min_silos=_tolerance(job.spec_bytes).min_silos,
     )
 
@@ -193,8 +194,7 @@ def _replicas(job: Any, leases: Mapping[int, Any], committed: Mapping[int, int])
     found = []
     for number in range(layout.num_replicas):
         each, lease = _replica(number, leases, committed), leases.get(number)
-        is_done = lease is not None and each.committed == layout.num_rounds and layout.is_done(lease)
-        found.append(replace(each, is_done=is_done))
+        found.append(replace(each, is_done=lease is not None and layout.is_done(lease)))
     return tuple(found)
 
 

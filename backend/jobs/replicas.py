@@ -25,13 +25,15 @@ class Layout:
         num_replicas: 1 where the trunk has none.
         num_rounds: Of the whole job.
         of_position: The replica of each silo, by its position in the roster.
-        averages_blocks: Whether the silos average theirs at a round's end.
+        silos_meet: Whether the silos of all replicas take part in the meeting.
+        meeting_evaluates: Whether the meeting hosts the trunk, to evaluate the average.
     """
 
     num_replicas: int
     num_rounds: int
     of_position: tuple[int, ...]
-    averages_blocks: bool = False
+    silos_meet: bool = False
+    meeting_evaluates: bool = False
 
     @property
     def is_replicated(self) -> bool:
@@ -43,13 +45,8 @@ class Layout:
         """The number under which the replicas are averaged; None where there are none."""
         return self.num_replicas if self.is_replicated else None
 
-    @property
-    def silos_meet(self) -> bool:
-        """Whether the silos of all replicas take part in the meeting."""
-        return self.is_replicated and self.averages_blocks
-
     def is_done(self, lease: Lease) -> bool:
-        """Whether a replica's silos have evaluated the last average: nothing is left to be hosted."""
+        """Whether nothing is left of a replica to be hosted: its silos have all that the job's end takes."""
         return lease.released_at is not None and lease.round > self.num_rounds
 
 
@@ -58,7 +55,7 @@ def layout_of(spec_bytes: bytes) -> Layout:
     """Return a job's layout. Parsing costs more than all that is done with it; it never changes."""
     spec = JobSpec.parse(spec_bytes)
     of_position = tuple(replica for replica, share in enumerate(spec.shares) for _ in share)
-    return Layout(len(spec.shares), spec.rounds, of_position, spec.silo_blocks == "averaged")
+    return Layout(len(spec.shares), spec.rounds, of_position, spec.silos_meet, spec.meeting_evaluates)
 
 
 def replica_of(job: Job, part: JobSilo) -> int:

@@ -11,6 +11,7 @@ from backend.db.models import Approval, Desired, Job, JobState, PartyStatus, Sil
 from backend.jobs.errors import JobOverError, NotRepeatableError, WrongStateError
 from backend.jobs.lost_silos import LOST
 from backend.jobs.moves import Why, move
+from backend.jobs.replicas import leases_of
 from backend.jobs.repository import silos_of
 from backend.jobs.rounds import abandon_after, kept_rounds
 from backend.jobs.state import ENDED
@@ -120,6 +121,8 @@ def _go_back(session: Session, job: Job, round_number: int | None, *, now: datet
         raise NotRepeatableError(f"round {round_number} is not kept; kept are 0 (anew) and {kept}")
     job.max_resume_round = round_number
     abandon_after(session, job, round_number, now=now)
+    for lease in leases_of(session, job).values():
+        lease.round = 0  # a replica that was done is not any more
 
 
 def _refuse_ended(job: Job) -> None:

@@ -180,7 +180,7 @@ def _compare(options: CompareOptions, interruption: Interruption, environment: M
 def _modes(options: CompareOptions, comparison: Comparison) -> tuple[tuple[Mode, ...], tuple[LeftOut, ...]]:
     silos = comparison.source.silos
     if options.modes is None:
-        return usual_modes(silos=silos, watches=comparison.base.evaluation.watches)
+        return usual_modes(silos=silos)
     return parse_modes(options.modes, silos=silos), ()
 
 

@@ -82,26 +82,16 @@ class LeftOut:
         return f"{self.mode} is left out: {self.reason}"
 
 
-def usual_modes(
-    *, silos: Sequence[str], watches: bool = False
-) -> tuple[tuple[Mode, ...], tuple[LeftOut, ...]]:
+def usual_modes(*, silos: Sequence[str]) -> tuple[tuple[Mode, ...], tuple[LeftOut, ...]]:
     """Return the usual modes that a job can have, and those that it cannot.
 
     Args:
         silos: The roster.
-        watches: Whether evaluations decide on the job's end or its result.
     """
-    reasons = {name: _why_not(name, num_silos=len(silos), watches=watches) for name in USUAL_MODES}
-    left_out = tuple(LeftOut(name, reason) for name, reason in reasons.items() if reason)
-    return parse_modes([name for name, reason in reasons.items() if not reason], silos=silos), left_out
-
-
-def _why_not(name: str, *, num_silos: int, watches: bool) -> str | None:
-    if _is_too_large(name, num_silos):
-        return f"more replicas than the {num_silos} silo{'s' if num_silos > 1 else ''} of the roster"
-    if watches and _REPLICAS.fullmatch(name):
-        return "evaluation.keep_best and evaluation.patience_evaluations are not served with replicas"
-    return None
+    too_large = [name for name in USUAL_MODES if _is_too_large(name, len(silos))]
+    reason = f"more replicas than the {len(silos)} silo{'s' if len(silos) > 1 else ''} of the roster"
+    found = parse_modes([name for name in USUAL_MODES if name not in too_large], silos=silos)
+    return found, tuple(LeftOut(name, reason) for name in too_large)
 
 
 def parse_modes(names: Iterable[str], *, silos: Sequence[str]) -> tuple[Mode, ...]:

@@ -2,11 +2,12 @@
 
 from splitlearn.parties.averaging import SiloAveraging, average_at_trunk
 from splitlearn.parties.compute import ComputeThread, StuckError
+from splitlearn.parties.evaluating import SiloEvaluation
 from splitlearn.parties.meeting import (
+    Judged,
     MeetingParty,
     SiloAtMeeting,
     is_meeting,
-    keeps_averages_apart,
     meeting_of,
 )
 from splitlearn.parties.plan import (
@@ -29,11 +30,12 @@ from splitlearn.parties.progress import (
     TurnStarted,
     ignore_progress,
 )
-from splitlearn.parties.replicas import Conversations, JoinedTables, Peers
+from splitlearn.parties.replicas import Conversations, JoinedTables, Peers, PeersAtHand
 from splitlearn.parties.round_table import RoundTable, SiloAwayError, SiloLeftError
 from splitlearn.parties.silo import SiloParty
 from splitlearn.parties.summarising import phases_of, summaries_of
 from splitlearn.parties.trunk import TrunkParty
+from splitlearn.parties.watched_rounds import WatchedRounds
 
 __all__ = [
     "BlocksAveraged",
@@ -42,15 +44,18 @@ __all__ = [
     "Evaluated",
     "JobFinished",
     "JoinedTables",
+    "Judged",
     "MeetingParty",
     "OnProgress",
     "Peers",
+    "PeersAtHand",
     "Progress",
     "RoundFinished",
     "RoundTable",
     "SiloAtMeeting",
     "SiloAveraging",
     "SiloAwayError",
+    "SiloEvaluation",
     "SiloLeftError",
     "SiloParty",
     "StepDone",
@@ -60,13 +65,13 @@ __all__ = [
     "Turn",
     "TurnFinished",
     "TurnStarted",
+    "WatchedRounds",
     "average_at_trunk",
     "averages_after",
     "evaluates_after",
     "evaluates_finished",
     "ignore_progress",
     "is_meeting",
-    "keeps_averages_apart",
     "meeting_of",
     "phases_of",
     "summaries_of",

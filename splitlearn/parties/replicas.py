@@ -9,6 +9,7 @@ from torch import Tensor
 
 from splitlearn.parties.progress import BlocksAveraged
 from splitlearn.parties.round_table import RoundTable
+from splitlearn.tasks import LossSum
 from splitlearn.wire import Message
 
 
@@ -25,6 +26,14 @@ class Conversations(Protocol):
 class Peers(Protocol):
     """The other replicas of a trunk, as one of them meets them at a round's end."""
 
+    @property
+    def at_hand(self) -> "PeersAtHand | None":
+        """What they can do together in mid-conversation; None where they are hosted by several workers.
+
+        These meet under a lease of its own, with all silos of the job
+        (:class:`splitlearn.parties.MeetingParty`), and a replica takes up what came of it.
+        """
+
     async def state_after(self, round_number: int) -> Mapping[str, Tensor]:
         """Wait until every replica has committed a round; return this one's state with the average in it.
 
@@ -36,6 +45,10 @@ class Peers(Protocol):
             StorageError: A contribution to the round cannot be read.
         """
 
+
+class PeersAtHand(Protocol):
+    """The other replicas of a trunk, where one process has them all."""
+
     async def sum_blocks(self, table: RoundTable, *, round_number: int, step: int) -> BlocksAveraged | None:
         """Wait until every replica is there, and average the blocks of all silos of the job.
 
@@ -45,11 +58,21 @@ class Peers(Protocol):
             step: Steps of each silo in the round.
 
         Returns:
-            What there is to report of it, at one of the replicas; None at the others, or where the silos
-            average their blocks later, at a meeting.
+            What there is to report of it, at one of the replicas; None at the others.
 
         Raises:
             TrainingError: Another replica, or a silo, ended before.
+        """
+
+    async def losses_of_all(self, round_number: int, losses: Sequence[LossSum]) -> Sequence[LossSum]:
+        """Wait until the silos of every replica have evaluated a round; return what all of them told.
+
+        Args:
+            round_number: The round; 0 for what the job begins with.
+            losses: What this replica's silos told.
+
+        Raises:
+            TrainingError: Another replica ended before.
         """
 
 

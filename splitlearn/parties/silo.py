@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from splitlearn.errors import LocalProtocolError, ProtocolError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
@@ -16,13 +15,14 @@ from splitlearn.generation import SiloSummaries
 from splitlearn.parties.averaging import SiloAveraging
 from splitlearn.parties.compute import ComputeThread
 from splitlearn.parties.crossing import to_array, to_padding_side, to_tensor
+from splitlearn.parties.evaluating import SiloEvaluation, refuse_unasked_best
 from splitlearn.parties.leaving import take_leave
 from splitlearn.parties.plan import evaluates_finished
-from splitlearn.parties.progress import Evaluated, OnProgress, StepDone, TurnStarted, ignore_progress
+from splitlearn.parties.progress import OnProgress, StepDone, TurnStarted, ignore_progress
 from splitlearn.parties.summarising import phases_of
 from splitlearn.protocol import PhaseRefusedError
 from splitlearn.spec import JobSpec
-from splitlearn.tasks import BatchPlan, EvaluationPlan, RowScore, TokenBatch
+from splitlearn.tasks import BatchPlan, EvaluationPlan, TokenBatch
 from splitlearn.training import CheckpointStore, SiloTrainer, StepKey
 from splitlearn.wire import (
     Activations,
@@ -48,7 +48,6 @@ from splitlearn.wire import (
 )
 
 _MICRO_BATCHES_AHEAD = 2  # one at the trunk while the next is on its way
-_BATCHES_AHEAD = 2  # likewise in an evaluation
 
 
 class _SittingIsOverError(Exception):
@@ -126,8 +125,19 @@ class SiloParty:
     min_metric_rows: int = 1
     _state_round: int = field(default=0, init=False)
     _steps_in_round: int = field(default=0, init=False)
-    _evaluated: Evaluated | None = field(default=None, init=False)
     _has_just_saved: bool = field(default=False, init=False)
+    _held_out: SiloEvaluation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._held_out = SiloEvaluation(
+            silo=self.silo,
+            trainer=self.trainer,
+            plan=self.evaluation,
+            compute=self.compute,
+            on_progress=self.on_progress,
+            summaries=self.summaries,
+            min_metric_rows=self.min_metric_rows,
+        )
 
     async def run(self) -> None:
         """Take part until the trunk ends the job; of a replica, until it ends after a round.
@@ -210,10 +220,8 @@ class SiloParty:
         match turn.phase:
             case Phase.TRAIN:
                 await self._train(turn)
-            case Phase.EVAL:
-                await self._evaluate(turn)
-            case Phase.GENERATE:
-                await self._summarise()
+            case Phase.EVAL | Phase.GENERATE:
+                await self._held_out.run(turn, send=self._send, receive=self._receive)
 
     async def _go_to_round(self, round_number: int) -> None:
         """Be as before a round, which is as after the one before."""
@@ -231,21 +239,14 @@ class SiloParty:
     async def _save(self, message: RoundEnd) -> None:
         round_number = message.round
         if message.is_best:
-            await self.compute(self._keep_best, round_number)
+            refuse_unasked_best(self.spec, round_number)
+            await self.compute(self.trainer.keep_best, round_number)
         # What the job begins with needs no checkpoint to begin with again.
         if self.checkpoints is not None and round_number > 0:
             await self.compute(self.checkpoints.save, self.trainer.state(), round_number=round_number)
         self._state_round, self._steps_in_round = round_number, 0
         self._has_just_saved = evaluates_finished(self.spec, round_number) and round_number > 0
         await self._send(RoundSaved(round=round_number))
-
-    def _keep_best(self, round_number: int) -> None:
-        if not self.spec.evaluation.keep_best:
-            raise ProtocolError(
-                f"the trunk calls round {round_number} the best; the specification does not ask for it "
-                "(keep_best)"
-            )
-        self.trainer.keep_best(round_number)
 
     async def _average(self, start: SumStart) -> None:
         here = (self._state_round + 1, self._steps_in_round)
@@ -392,66 +393,6 @@ class SiloParty:
 
     def _tells(self, step: _Step) -> bool:
         return step.num_rows >= self.min_metric_rows
-
-    # Evaluation
-
-    async def _evaluate(self, turn: TurnStart) -> None:
-        num_batches = self.evaluation.num_batches
-        scores: list[RowScore] = []
-        for index in range(min(_BATCHES_AHEAD, num_batches)):
-            await self._send_evaluation(index)
-        for index in range(num_batches):
-            message = await self._receive()
-            if not isinstance(message, Hidden):
-                raise _unexpected(message)
-            batch = self.evaluation.batch(index)
-            scores += await self.compute(self.trainer.evaluate, to_tensor(message.hidden), batch)
-            if index + _BATCHES_AHEAD < num_batches:
-                await self._send_evaluation(index + _BATCHES_AHEAD)
-        await self._end_evaluation(turn, scores)
-
-    async def _send_evaluation(self, index: int) -> None:
-        batch = self.evaluation.batch(index)
-        hidden_ND = await self.compute(self.trainer.evaluate_bottom, batch)
-        await self._send(
-            Activations(
-                phase=Phase.EVAL,
-                micro_batch=index,
-                num_micro_batches=self.evaluation.num_batches,
-                lengths=batch.layout.lengths,
-                padding_side=to_padding_side(batch.layout),
-                num_label_tokens=batch.num_label_tokens,
-                outcome=None,
-                hidden=to_array(hidden_ND),
-            )
-        )
-
-    async def _end_evaluation(self, turn: TurnStart, scores: Sequence[RowScore]) -> None:
-        result = self.evaluation.result(scores)
-        tells = result.num_examples >= self.min_metric_rows
-        totals = _Totals(result.loss.loss_sum, result.loss.num_tokens) if tells else _Totals()
-        await self._end_turn(totals, None)
-        evaluated = Evaluated(
-            self.silo,
-            turn.round,
-            result.loss.mean,
-            result.loss.num_tokens,
-            result.accuracy,
-            scores=result.scores,
-            num_rows=result.num_examples,
-        )
-        if self.summaries is None:
-            self.on_progress(evaluated)
-        else:
-            self._evaluated = evaluated  # told once the summaries are scored, too
-
-    async def _summarise(self) -> None:
-        if self.summaries is None or self._evaluated is None:
-            raise ProtocolError("the trunk began to generate where no evaluation awaits summaries")
-        scores = await self.summaries.run(send=self._send, receive=self._receive)
-        await self._end_turn(_Totals(), None)
-        evaluated, self._evaluated = self._evaluated, None
-        self.on_progress(replace(evaluated, scores=(*evaluated.scores, *scores)))
 
 
 def _unexpected(message: Message) -> ProtocolError:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from splitlearn.errors import LinkError, ProtocolError, StorageError, TrainingError, TrunklineError
 from splitlearn.exchange import Exchange
-from splitlearn.generation import metrics_of
 from splitlearn.parties.averaging import average_at_trunk
 from splitlearn.parties.compute import ComputeThread
-from splitlearn.parties.crossing import to_array, to_layout, to_tensor
+from splitlearn.parties.crossing import to_array
+from splitlearn.parties.evaluating import evaluate_at_trunk
 from splitlearn.parties.leaving import dismiss
 from splitlearn.parties.plan import Turn, averages_after, evaluates_after, turns_of_round
 from splitlearn.parties.progress import (
@@ -27,15 +27,13 @@ from splitlearn.parties.progress import (
     ignore_progress,
 )
 from splitlearn.parties.replicas import Peers
-from splitlearn.parties.round_table import RoundTable, unexpected
-from splitlearn.parties.summarising import generate_at_trunk
+from splitlearn.parties.round_table import RoundTable
 from splitlearn.parties.trunk_step import TrunkStep
 from splitlearn.parties.watched_rounds import WatchedRounds
 from splitlearn.spec import JobSpec
-from splitlearn.tasks import LossSum
-from splitlearn.training import CheckpointStore, TrunkPart, TrunkTrainer
+from splitlearn.training import CheckpointStore, TrunkTrainer, begun_with
+from splitlearn.training.best import without_best
 from splitlearn.wire import (
-    Activations,
     Goodbye,
     Hidden,
     JobEnd,
@@ -96,6 +94,7 @@ class TrunkParty:
     rounds: WatchedRounds = field(init=False)
     _table: RoundTable = field(init=False)
     _publishing: asyncio.Task[None] | None = field(default=None, init=False)
+    _begun: Mapping[str, Tensor] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.rounds = WatchedRounds(self.spec)
@@ -131,7 +130,7 @@ class TrunkParty:
     async def _lead(self) -> None:
         self.last_round = await self._begin()
         if self.last_round == 0 and evaluates_after(self.spec, 0):
-            await self._evaluate_the_begin()
+            await self._evaluate_finished(0)
         await self._take_average(self.last_round)
         while not self.rounds.is_over:
             round_number = self.rounds.last_round + 1
@@ -183,11 +182,12 @@ class TrunkParty:
         self.rounds.last_round = last_round
         return last_round
 
-    async def _evaluate_the_begin(self) -> None:
-        await self._evaluate(0)
-        if self.rounds.is_best(0):
-            await self._end_round(0)
-            await self._all_have_saved(0)
+    async def _evaluate_finished(self, round_number: int) -> None:
+        """Evaluate a round of which every party has saved what it needs; where it is the best, note that."""
+        await self._evaluate(round_number)
+        if self.rounds.is_best(round_number):
+            await self._end_round(round_number)
+            await self._all_have_saved(round_number)
 
     async def _commit(self, round_number: int) -> None:
         await self._published()
@@ -213,17 +213,22 @@ class TrunkParty:
             raise ProtocolError(f"silo {wrong[0]!r} saved another round than {round_number}")
 
     def _to_be_kept(self) -> Mapping[str, Tensor]:
-        if self.peers is not None:
-            return self.trainer.contribution()
-        return {**self.trainer.state(), **self.rounds.state()}
+        if self.peers is None:
+            return {**self.trainer.state(), **self.rounds.state()}
+        told = self._begun if self.peers.at_hand is None else self.rounds.state()
+        return {**self.trainer.contribution(), **told}
 
     async def _take_average(self, round_number: int) -> None:
         """Go on from the average of all replicas after a round, once they have committed it."""
         if self.peers is None or round_number == 0:
             return
-        await self.compute(self.trainer.load_state, await self.peers.state_after(round_number))
-        if evaluates_after(self.spec, round_number):
-            await self._evaluate(round_number)
+        state = self.rounds.resume(await self.peers.state_after(round_number))
+        if self.peers.at_hand is None and not self.rounds.is_over:
+            state = without_best(state)  # the meetings hold it until the job's end
+        await self.compute(self.trainer.load_state, state)
+        is_evaluated = self.peers.at_hand is None and self.spec.meeting_evaluates
+        if evaluates_after(self.spec, round_number) and not is_evaluated:
+            await self._evaluate_finished(round_number)
 
     def _begin_publishing(self, round_number: int, folder: Path | None) -> None:
         if self.publish is None or folder is None:
@@ -346,41 +351,28 @@ class TrunkParty:
             summed: BlocksAveraged | None = await average_at_trunk(
                 self._table, self._roster, round_number=turn.round, step=step
             )
+        elif self.peers.at_hand is None:
+            return
         else:
-            summed = await self.peers.sum_blocks(self._table, round_number=turn.round, step=step)
+            summed = await self.peers.at_hand.sum_blocks(self._table, round_number=turn.round, step=step)
         if summed is not None:
             self.on_progress(summed)
 
     # Evaluation
 
     async def _evaluate(self, round_number: int) -> None:
-        start = TurnStart(phase=Phase.EVAL, round=round_number, first_step=0, num_steps=0)
-        await self._table.send_all(self._roster, start)
-        unfinished, losses = set(self._roster), list[LossSum]()
-        while unfinished:
-            name, message = await self._table.next(frozenset(unfinished))
-            match message:
-                case Activations():
-                    await self._serve_evaluation(name, message)
-                case TurnEnd():
-                    losses.append(LossSum(message.loss_sum, message.num_tokens))
-                    await self._table.send(name, TurnResult(voided=False))
-                    unfinished.discard(name)
-                case _:
-                    raise unexpected(name, message)
-        self.rounds.evaluated(round_number, losses)
-        if metrics_of(self.spec.task):
-            await generate_at_trunk(
-                self._table,
-                self._roster,
-                trunk=self.trainer.segment,
-                compute=self.compute,
-                round_number=round_number,
-                precision=self.spec.precision,
-            )
-
-    async def _serve_evaluation(self, name: str, message: Activations) -> None:
-        layout = to_layout(message, max_rows=self.spec.evaluation.batch_size, max_tokens=self.spec.max_tokens)
-        part = TrunkPart(layout, to_tensor(message.hidden))
-        hidden_ND = await self.compute(self.trainer.evaluate, part)
-        await self._table.send(name, Hidden(micro_batch=message.micro_batch, hidden=to_array(hidden_ND)))
+        losses = await evaluate_at_trunk(
+            self._table,
+            self._roster,
+            spec=self.spec,
+            trainer=self.trainer,
+            compute=self.compute,
+            round_number=round_number,
+        )
+        if self.peers is None or not self.spec.evaluation.watches:
+            self.rounds.evaluated(round_number, losses)
+        elif self.peers.at_hand is None:
+            self._begun = begun_with(losses)
+        else:
+            told = await self.peers.at_hand.losses_of_all(round_number, losses)
+            self.rounds.evaluated(round_number, told)

@@ -1,6 +1,6 @@
 """The rounds that are watched at the trunk: which was best, and whether more of them are worth training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -38,7 +38,7 @@ class WatchedRounds:
         """The round that the result is of, once the job is over."""
         return self.last_round if self.best_round is None else self.best_round
 
-    def evaluated(self, round_number: int, losses: list[LossSum]) -> None:
+    def evaluated(self, round_number: int, losses: Sequence[LossSum]) -> None:
         """Take in what the silos told of their held-out rows; a loss of no tokens is withheld.
 
         Args:

@@ -224,8 +224,9 @@ class Federation:
         """Return the last whole round of each replica; nothing after these counts any more."""
         self._record.read()
         found = [self._find_last_round_of(replica) for replica in self._replicas]
-        if self._spec.silo_blocks == "averaged" or max(found) > min(found) + 1:
-            # Blocks hold a sum that some silos go back before; or the average is not kept any more.
+        if self._spec.silos_meet or max(found) > min(found) + 1:
+            # Blocks hold a sum that some silos go back before, or what was told of a round is not told again;
+            # or the average is not kept any more.
             found = [min(found)] * len(found)
         self._record.keep(found)
         return found
@@ -427,7 +428,7 @@ class Federation:
 
     @property
     def _result_round(self) -> int | None:
-        """The round that the results are of; all replicas' is the last one."""
+        """The round that the results are of; all replicas know the same."""
         rounds = [lead.rounds for lead in self._leads]
         return rounds[0].result_round if rounds and all(each.is_over for each in rounds) else None
 

@@ -10,6 +10,7 @@ from splitlearn.errors import TrainingError
 from splitlearn.parties import BlocksAveraged, JoinedTables, RoundTable, average_at_trunk
 from splitlearn.simulation.together import Run
 from splitlearn.spec import JobSpec
+from splitlearn.tasks import LossSum
 from splitlearn.training import CheckpointStore, average_replicas, state_of_replica
 
 
@@ -27,6 +28,7 @@ class ReplicaHall:
         self._averages: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
         self._tables: dict[int, RoundTable] = {}
         self._num_sums = 0
+        self._losses: dict[int, dict[int, Sequence[LossSum]]] = {}
         self._gone: int | None = None
         self._changed = asyncio.Event()
 
@@ -86,6 +88,21 @@ class ReplicaHall:
         self._tell()
         return summed
 
+    async def losses_of_all(
+        self, replica: int, round_number: int, losses: Sequence[LossSum]
+    ) -> Sequence[LossSum]:
+        """Return what all silos told of a round, once every replica has evaluated it.
+
+        Raises:
+            TrainingError: Another replica ended before.
+        """
+        told = self._losses.setdefault(round_number, {})
+        told[replica] = losses
+        self._tell()
+        await self._until(lambda: len(told) == len(self._stores))
+        self._losses.pop(round_number, None)
+        return [loss for each in range(len(told)) for loss in told[each]]
+
     def _average(self, round_number: int) -> dict[str, Tensor]:
         contributions = [store.load(round_number) for store in self._stores]
         return average_replicas(contributions, moments=self._spec.replica_moments)
@@ -105,10 +122,15 @@ class ReplicaHall:
 
 @dataclass(frozen=True)
 class Seat:
-    """One replica's place in the hall; a :class:`splitlearn.parties.Peers`."""
+    """One replica's place in the hall; a :class:`splitlearn.parties.Peers`, with all others at hand."""
 
     hall: ReplicaHall
     replica: int
+
+    @property
+    def at_hand(self) -> "Seat":
+        """The others are in the same hall."""
+        return self
 
     async def state_after(self, round_number: int) -> Mapping[str, Tensor]:
         """See :meth:`ReplicaHall.state_after`."""
@@ -117,3 +139,7 @@ class Seat:
     async def sum_blocks(self, table: RoundTable, *, round_number: int, step: int) -> BlocksAveraged | None:
         """See :meth:`ReplicaHall.sum_blocks`."""
         return await self.hall.sum_blocks(self.replica, table, round_number=round_number, step=step)
+
+    async def losses_of_all(self, round_number: int, losses: Sequence[LossSum]) -> Sequence[LossSum]:
+        """See :meth:`ReplicaHall.losses_of_all`."""
+        return await self.hall.losses_of_all(self.replica, round_number, losses)

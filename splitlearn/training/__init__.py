@@ -21,7 +21,13 @@ from splitlearn.training.seeding import (
 )
 from splitlearn.training.silo import SiloTrainer
 from splitlearn.training.trunk import TrunkPart, TrunkTrainer
-from splitlearn.training.trunk_average import average_replicas, contribution, state_of_replica
+from splitlearn.training.trunk_average import (
+    average_replicas,
+    begun_losses,
+    begun_with,
+    contribution,
+    state_of_replica,
+)
 
 __all__ = [
     "PRECISIONS",
@@ -33,6 +39,8 @@ __all__ = [
     "TrunkPart",
     "TrunkTrainer",
     "average_replicas",
+    "begun_losses",
+    "begun_with",
     "build_optimizer",
     "clip_coefficient",
     "computes_in",

@@ -263,8 +263,12 @@ class SiloTrainer:
         best = {} if self._best is None else self._best.state()
         return {**self._updater.state(), **averaged, **best}
 
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor], *, keeps_best: bool = False) -> None:
         """Take over what :meth:`state` returned.
+
+        Args:
+            tensors: As it was returned.
+            keeps_best: What was kept here as the best so far stays that, whatever the tensors say of it.
 
         Raises:
             StorageError: The tensors are not those that this silo trains.
@@ -273,7 +277,7 @@ class SiloTrainer:
         self._updater.load_state(rest if self._averaged is None else without_average(rest))
         if self._averaged is not None:
             self._averaged.load_state(rest)
-        if self._best is not None:
+        if self._best is not None and not keeps_best:
             self._best.load_state(tensors)
 
     def _computing(self) -> AbstractContextManager[object]:

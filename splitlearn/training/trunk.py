@@ -212,15 +212,22 @@ class TrunkTrainer:
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold, by name; not copies."""
         scale = {} if self._scale is None else self._scale.state()
-        best = {} if self._best is None else self._best.state()
-        return {**self._updater.state(), **scale, **best}
+        return {**self._updater.state(), **scale, **self.best_state()}
+
+    def best_state(self) -> dict[str, Tensor]:
+        """Return what of the state is the best round's; nothing without ``evaluation.keep_best``."""
+        return {} if self._best is None else self._best.state()
 
     def contribution(self) -> dict[str, Tensor]:
         """Return what a replica commits: its state, and the label tokens trained on since it was loaded."""
         return contribution(self.state(), num_tokens=self._num_trained_tokens)
 
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor], *, keeps_best: bool = False) -> None:
         """Take over what :meth:`state` returned.
+
+        Args:
+            tensors: As it was returned.
+            keeps_best: What was kept here as the best so far stays that, whatever the tensors say of it.
 
         Raises:
             StorageError: The tensors are not those that this trunk trains.
@@ -228,7 +235,7 @@ class TrunkTrainer:
         scale, rest = split_loss_scale(tensors)
         self._updater.load_state(rest if self._best is None else without_best(rest))
         self._num_trained_tokens = 0
-        if self._best is not None:
+        if self._best is not None and not keeps_best:
             self._best.load_state(rest)
         if self._scale is not None:
             self._scale = scale or self._scale

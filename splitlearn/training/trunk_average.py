@@ -6,16 +6,19 @@ too where the specification says so. Sums are taken in fp64, in the replicas' or
 the same bits wherever it is computed; what no replica moved stays as it is to the last bit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from splitlearn.errors import StorageError
+from splitlearn.tasks import LossSum
 from splitlearn.training.updater import OPTIMIZER, PARAMETER
 
-_NUM_TOKENS = "replica/num_tokens"
+_OWN = "replica/"
+_NUM_TOKENS = f"{_OWN}num_tokens"
+_BEGUN = f"{_OWN}begun"
 _STEP = f"{OPTIMIZER}step/"
 """Steps that an optimiser has taken with a tensor: what it corrects the moments' bias by."""
 
@@ -30,6 +33,22 @@ def contribution(state: State, *, num_tokens: int) -> dict[str, Tensor]:
         num_tokens: Label tokens of the steps that it took in the round: its weight.
     """
     return {**state, _NUM_TOKENS: torch.tensor(num_tokens, dtype=torch.int64)}
+
+
+def begun_with(losses: Iterable[LossSum]) -> dict[str, Tensor]:
+    """Return what a replica's first contribution holds besides, where its silos evaluated before step 1.
+
+    Args:
+        losses: Of each of its silos.
+    """
+    told = [[loss.loss_sum, float(loss.num_tokens)] for loss in losses]
+    return {_BEGUN: torch.tensor(told, dtype=torch.float64).reshape(-1, 2)}
+
+
+def begun_losses(contributions: Sequence[State]) -> list[LossSum]:
+    """Return what the replicas' silos told before step 1; nothing where they were not asked."""
+    told = [pair for state in contributions if _BEGUN in state for pair in state[_BEGUN].tolist()]
+    return [LossSum(loss_sum, int(num_tokens)) for loss_sum, num_tokens in told]
 
 
 def average_replicas(
@@ -67,7 +86,9 @@ def state_of_replica(
         own: What the replica contributed.
         moments: As there.
     """
-    rest = {key: value for key, value in own.items() if not _is_common(key, moments) and key != _NUM_TOKENS}
+    rest = {
+        key: value for key, value in own.items() if not (_is_common(key, moments) or key.startswith(_OWN))
+    }
     return {**average, **rest}
 
 

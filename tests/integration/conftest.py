@@ -150,9 +150,9 @@ class Job:
         place = trunk_places(self.spec).get(party, f"silos/{party}")
         return CheckpointStore(self.work_dir / place / "checkpoints", spec=self.spec, party=party)
 
-    def state(self, party: str) -> dict[str, Tensor]:
+    def state(self, party: str, *, last_round: int | None = None) -> dict[str, Tensor]:
         """All that a party's training moved, optimiser included, as saved after the last round."""
-        return self.checkpoints(party).load(self.spec.rounds)
+        return self.checkpoints(party).load(last_round or self.spec.rounds)
 
     def everything(self) -> dict[str, Tensor]:
         """What every party holds at the end, and what every silo's result holds."""

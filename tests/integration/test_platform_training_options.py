@@ -74,6 +74,36 @@ def test_the_best_round_of_a_job_that_ends_early(jobs: PlatformJobs) -> None:
     assert (last["round"], last["value"]) == (evaluated[-1], best)
 
 
+def test_the_best_round_of_replicas_whose_silos_score_texts_together(jobs: PlatformJobs) -> None:
+    spec = plain(
+        jobs,
+        schedule="hierarchical",
+        replicas=2,
+        rounds=6,
+        steps_per_round=2,
+        optimizer=SGDSpec(),
+        max_grad_norm=None,
+        learning_rate=LearningRateSpec(peak=2.0),
+        task=SummariseTask(prompt="{note}\nTriage:", answer=" {triage}", metrics=METRICS),
+        evaluation=EvaluationSpec(every_rounds=1, max_rows=4, keep_best=True, patience_evaluations=2),
+    )
+    expected = jobs.in_process(spec, "best-of-replicas")
+    best = expected.silos[0].result_round
+    assert best is not None
+    assert expected.last_round == best + 2 < spec.rounds
+    job_id = jobs.run(spec)
+    jobs.assert_equal(job_id, expected)
+    last = max(jobs.numbers(job_id, "best_round"), key=lambda each: each["round"])
+    assert (last["round"], last["value"]) == (expected.last_round, best)
+    for silo in expected.silos:
+        assert [found.round for found in silo.evaluations] == list(range(best + 3))
+        told = jobs.evaluated(job_id, "eval_wire_bytes", silo.name)
+        # A word on the best round is said in a conversation that trains, or evaluates, as the case may be.
+        assert told[max(told)] == pytest.approx(silo.eval_wire_bytes, rel=1e-3)
+        for score in silo.evaluations[-1].scores:
+            assert jobs.evaluated(job_id, score.name, silo.name)[expected.last_round] == score.value
+
+
 def test_scores_of_generated_summaries(jobs: PlatformJobs) -> None:
     task = SummariseTask(prompt="{note}\nTriage:", answer=" {triage}", metrics=METRICS)
     # Long enough to write words of what is wanted.

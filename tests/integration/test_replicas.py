@@ -6,14 +6,15 @@ import signal
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from safetensors.torch import load_file
 
-from splitlearn.parties import SiloAveraging, StepDone
-from splitlearn.parties.averaging import Send
+from splitlearn.parties import Evaluated, SiloAveraging, SiloEvaluation, StepDone
+from splitlearn.parties.averaging import Receive, Send
 from splitlearn.tasks import SiloData
+from splitlearn.wire import TurnStart
 from tests.integration.conftest import Heard, Job, NewJob, assert_same
 from tests.integration.test_worker_process import Reached, is_state, join
 from tests.integration.worker_stage import WORKER, Silo, Stage, staged
@@ -177,6 +178,109 @@ class TestAveragedBlocks:
             stage.register(job.folder)
             with stage.worker():
                 run(test(stage))
+
+
+class TestWhereEvaluationsDecide:
+    """The silos of both replicas meet after each round, and evaluate the average together."""
+
+    # So high a rate that the held-out loss soon grows, as in test_best_round.
+    SHAPE: ClassVar[dict[str, Any]] = {
+        **SHAPE,
+        "rounds": 6,
+        "steps_per_round": 3,
+        "learning_rate": {"peak": 0.03},
+        "evaluation": {"every_rounds": 1, "keep_best": True, "patience_evaluations": 2, "batch_size": 5},
+    }
+
+    def assert_same_as_simulated(self, job: Job, silos: list[Silo], told: Heard, *, best: range) -> None:
+        """Result, last round, and every loss, bit for bit."""
+        result = job.run()
+        assert result.result_round in best
+        last = result.last_round
+        assert result.result_round is not None
+        assert last == result.result_round + 2
+        for silo, of_silo in zip(silos, result.silos, strict=True):
+            state = silo.final_state(job.spec, last_round=last)
+            assert_same(state, job.state(silo.name, last_round=last))
+            assert silo.result is not None
+            [file] = (job.work_dir / "silos" / silo.name / "result").glob("*.safetensors")
+            whole, trunk = load_file(file), load_file(silo.result)
+            assert trunk
+            assert_same(trunk, {name: whole[name] for name in trunk})
+            heard = {each.round: each.loss for each in told.reports if each.silo == silo.name}
+            assert heard == {each.round: each.loss for each in of_silo.evaluations}
+
+    @pytest.mark.parametrize("silo_blocks", ["local", "averaged"])
+    def test_of_replicas_that_take_turns_at_one_worker(
+        self, silo_blocks: str, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
+    ) -> None:
+        data = [rows("clinic"), rows("bank", longest=6), rows("office", longest=5)]
+        evaluation = {**self.SHAPE["evaluation"], "before_training": False}
+        fields = {**self.SHAPE, "evaluation": evaluation, "silo_blocks": silo_blocks}
+        job, told = new_job("llama", *data, **fields), Heard(Evaluated)
+
+        async def test(stage: Stage) -> None:
+            job_id, silos, work = await join(stage, job, at=told)
+            await completed(stage, job_id, work)
+            self.assert_same_as_simulated(job, silos, told, best=range(1, 4))
+
+        with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
+            stage.register(job.folder)
+            with stage.worker():
+                run(test(stage))
+
+    def test_of_two_workers_one_of_which_is_killed_in_an_evaluation_what_the_job_began_with(
+        self, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
+    ) -> None:
+        ruinous = {"optimizer": {"kind": "sgd"}, "learning_rate": {"peak": 10.0}, "max_grad_norm": None}
+        data = [rows("clinic"), rows("bank", longest=6)]
+        job, told = new_job("llama", *data, **{**self.SHAPE, **ruinous}), Heard(Evaluated)
+
+        async def test(stage: Stage) -> None:
+            holding = HeldEvaluation(silo="bank", round_number=2)
+            with stage.worker() as first, stage.worker(name=SECOND) as second:
+                job_id, silos, work = await join(stage, job, at=told)
+                for silo in silos:
+                    silo.hold_evaluations = holding.for_silo(silo.name)
+                await holding.reached.wait()
+                hosted = await asyncio.to_thread(stage.job, job_id)
+                [lease] = hosted["leases"]
+                assert lease["replica"] == 2, "the meeting's"
+                killed = first if lease["worker"] == WORKER else second
+                killed.signal(signal.SIGKILL)
+                holding.let_go.set()
+                await completed(stage, job_id, work)
+            both = [*averaged_rounds(stage, WORKER), *averaged_rounds(stage, SECOND)]
+            assert sorted(both) == [1, 2, 2]
+            self.assert_same_as_simulated(job, silos, told, best=range(1))
+
+        with staged(tmp_path / "state", models_from=job.folder.parent) as stage:
+            stage.register(job.folder)
+            run(test(stage))
+
+
+class HeldEvaluation:
+    """Holds one silo's evaluation of one round back, once."""
+
+    def __init__(self, *, silo: str, round_number: int) -> None:
+        self._silo, self._round = silo, round_number
+        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
+
+    def for_silo(self, name: str) -> Callable[[SiloEvaluation], SiloEvaluation]:
+        def hold(evaluation: SiloEvaluation) -> SiloEvaluation:
+            if name == self._silo:
+                evaluation.run = partial(self._run, evaluation)  # type: ignore[method-assign]
+            return evaluation
+
+        return hold
+
+    async def _run(
+        self, evaluation: SiloEvaluation, turn: TurnStart, *, send: Send, receive: Receive
+    ) -> None:
+        if turn.round == self._round and not self.reached.is_set():
+            self.reached.set()
+            await self.let_go.wait()
+        await SiloEvaluation.run(evaluation, turn, send=send, receive=receive)
 
 
 class HeldSum:

@@ -44,9 +44,9 @@ from splitlearn.parties import (
     OnProgress,
     SiloAtMeeting,
     SiloAveraging,
+    SiloEvaluation,
     SiloParty,
     is_meeting,
-    keeps_averages_apart,
 )
 from splitlearn.partition import ModelFolder, load_silo_blocks
 from splitlearn.processes import Child, free_port
@@ -198,6 +198,7 @@ class Silo:
         data: Its rows.
         on_progress: Told of its steps.
         hold_sums: May put something in the way of each attempt's sums.
+        hold_evaluations: Likewise of each meeting's evaluations.
     """
 
     def __init__(
@@ -208,9 +209,11 @@ class Silo:
         *,
         on_progress: OnProgress = lambda _: None,
         hold_sums: Callable[[SiloAveraging], SiloAveraging] = lambda averaging: averaging,
+        hold_evaluations: Callable[[SiloEvaluation], SiloEvaluation] = lambda evaluation: evaluation,
     ) -> None:
         self._stage, self._model, self._data = stage, model, data
         self._on_progress, self.hold_sums = on_progress, hold_sums
+        self.hold_evaluations = hold_evaluations
         self.name = data.name
         self.folder = stage.folder / "silos" / self.name
         self.state = StateFolder(self.folder / "state")
@@ -226,14 +229,14 @@ class Silo:
         """Its rounds up to the newest that counts, as later ones begin from them."""
         return UpTo(newest, self._final_folder(spec), spec=spec, party=self.name)
 
-    def final_state(self, spec: JobSpec) -> dict[str, Tensor]:
+    def final_state(self, spec: JobSpec, *, last_round: int | None = None) -> dict[str, Tensor]:
         """What it has on disk after the last round; the model of ``spec`` may be called otherwise."""
-        last = self._final_folder(spec) / f"round-{spec.rounds:08d}" / "state.safetensors"
+        last = self._final_folder(spec) / f"round-{last_round or spec.rounds:08d}" / "state.safetensors"
         state: dict[str, Tensor] = load_file(last)
         return state
 
     def _final_folder(self, spec: JobSpec) -> Path:
-        return self.folder / ("averaged" if keeps_averages_apart(spec) else "checkpoints")
+        return self.folder / ("averaged" if spec.silos_meet else "checkpoints")
 
     async def take_part(self) -> None:
         """Enrol, announce, approve, train under every epoch, take the result."""
@@ -307,8 +310,17 @@ class Silo:
             compute = await stack.enter_async_context(ComputeThread(self.name))
             exchange = await stack.enter_async_context(Exchange(protocol, connect=connect, peer=lease.worker))
             averaging = self._averaging(job_id, spec, trainer, compute)
+            evaluation = EvaluationPlan(
+                self._data.heldout, batch_size=spec.evaluation.batch_size, pad_token_id=0
+            )
             if is_meeting(spec, lease.replica):
-                assert averaging is not None
+                held_out = SiloEvaluation(
+                    silo=self.name,
+                    trainer=trainer,
+                    plan=evaluation,
+                    compute=compute,
+                    on_progress=self._on_progress,
+                )
                 meeting = SiloAtMeeting(
                     spec=spec,
                     silo=self.name,
@@ -316,8 +328,10 @@ class Silo:
                     trained=self.checkpoints(spec),
                     averaged=self.final_checkpoints(spec),
                     averaging=averaging,
+                    evaluation=self.hold_evaluations(held_out),
                     exchange=exchange,
                     compute=compute,
+                    on_progress=self._on_progress,
                 )
                 await meeting.run()
                 return
@@ -332,15 +346,13 @@ class Silo:
                     silo_name=self.name,
                     pad_token_id=0,
                 ),
-                evaluation=EvaluationPlan(
-                    self._data.heldout, batch_size=spec.evaluation.batch_size, pad_token_id=0
-                ),
+                evaluation=evaluation,
                 exchange=exchange,
                 compute=compute,
                 checkpoints=self.checkpoints(spec),
                 begins_from=self.final_checkpoints(spec, newest=newest),
                 on_progress=self._on_progress,
-                averaging=None if keeps_averages_apart(spec) else averaging,
+                averaging=None if spec.silos_meet else averaging,
                 says_goodbye=False,
             )
             await party.run()

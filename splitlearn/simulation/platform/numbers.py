@@ -100,8 +100,12 @@ class JobNumbers:
 
     def best_round(self) -> int | None:
         """Return the best evaluated round, as the worker told last; None where the job asks for none."""
-        told = self._all(_WORKER, "best_round")
-        return int(told[-1]) if told else None
+        told = {
+            round_number: int(values["best_round"])
+            for (party, round_number, _), values in self._points.items()
+            if party.startswith(_WORKER) and "best_round" in values
+        }
+        return told[max(told)] if told else None
 
     @property
     def last_round(self) -> int:

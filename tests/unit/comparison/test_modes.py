@@ -62,12 +62,6 @@ class TestUsualModes:
         reason = f"more replicas than the {num_silos} silos of the roster"
         assert left_out == (LeftOut("hierarchical-4", reason),)
 
-    def test_are_without_replicas_where_evaluations_decide(self) -> None:
-        found, left_out = usual_modes(silos=FOUR, watches=True)
-        assert not [mode for mode in found if mode.kind == "hierarchical"]
-        assert [each.mode for each in left_out] == ["hierarchical-2", "hierarchical-4"]
-        assert "keep_best" in left_out[0].reason
-
 
 class TestJobOf:
     BASE = job(

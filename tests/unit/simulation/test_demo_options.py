@@ -215,12 +215,10 @@ class TestTraining:
         assert plan_job(replace(options, evaluate_every=3)).evaluation.every_rounds == 3
         assert not plan_job(DemoOptions()).evaluation.watches
 
-    def test_what_is_not_served_together_is_refused(self) -> None:
-        options = DemoOptions(schedule="hierarchical", replicas=2, keep_best=True)
-        with pytest.raises(
-            UnservedError, match=r"keep_best and .*, with schedule: 'hierarchical' is not served"
-        ):
-            plan_job(options).refuse_unserved()
+    def test_decide_with_replicas_too(self) -> None:
+        spec = plan_job(DemoOptions(schedule="hierarchical", replicas=2, keep_best=True))
+        spec.refuse_unserved()
+        assert spec.meeting_evaluates
 
 
 class TestContradictions:

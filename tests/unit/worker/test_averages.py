@@ -15,7 +15,7 @@ from splitlearn.errors import StorageError
 from splitlearn.spec import JobSpec
 from splitlearn.training import contribution
 from worker import stored_files
-from worker.averages import CommittedPeers, average_contributions
+from worker.averages import CommittedPeers, average_contributions, write_average
 from worker.home import Home
 
 SPEC = JobSpec.parse(
@@ -116,7 +116,8 @@ class TestAverageContributions:
         return RoundToAverage(round=3, contributions=tuple(store.put(path) for path in paths))
 
     def average(self, store: Store, meeting: RoundToAverage, folder: Path) -> Path:
-        return asyncio.run(average_contributions(store.home, meeting, SPEC, folder))
+        averaged = asyncio.run(average_contributions(store.home, meeting, SPEC, folder))
+        return write_average(averaged.state, folder)
 
     def test_weights_them_by_tokens(self, store: Store, meeting: RoundToAverage, tmp_path: Path) -> None:
         path = self.average(store, meeting, tmp_path / "job")

@@ -9,6 +9,7 @@ from backend.db.models import Approval, Desired, JobState
 from backend.jobs.decisions import (
     Assign,
     Dispatch,
+    Explain,
     JobView,
     LeaseView,
     Reclaim,
@@ -114,6 +115,19 @@ class TestMeeting:
             need=need,
         )
         assert decide(view, [WorkerView("small")], now=NOW) == Assign("small", 2)
+
+    def test_that_evaluates_goes_only_where_the_trunk_can_be_hosted(self) -> None:
+        view = job(
+            replica(0, committed=1),
+            replica(1, committed=1),
+            meeting=meeting(),
+            meeting_evaluates=True,
+            state=JobState.QUEUED,
+            need=Need("m", "llama", "fp32", lasting_bytes=1 << 40),
+        )
+        assert isinstance(decide(view, [WorkerView("small")], now=NOW), Explain)
+        able = WorkerView("able", memory_bytes=1 << 42, precisions=("fp32",), families=("llama",))
+        assert decide(view, [WorkerView("small"), able], now=NOW) == Assign("able", 2)
 
     def test_waits_until_the_last_replica_is_given_back(self) -> None:
         view = job(replica(0, committed=1), replica(1, HELD, committed=1), meeting=meeting())
@@ -253,6 +267,47 @@ class TestOneWorker:
         assert federation.parties["worker"]("GET", f"{trunks.path(2)}?epoch=3").status_code == 409
         found = trunks.lease(2, epoch=4)["meeting"]["contributions"]
         assert [each["digest"] for each in found] == digests(federation, 1, 0, 1)
+
+    def test_lets_all_silos_meet_where_evaluations_decide_and_may_end_before_the_last_round(
+        self, federation: Federation
+    ) -> None:
+        watched = {"every_rounds": 1, "patience_evaluations": 1}
+        trunks = Trunks(federation, federation.placed(**TWO, rounds=5, evaluation=watched))
+        epoch = trunks.do_round(1)
+        assert trunks.of_silo("north") == trunks.of_silo("south") == (2, epoch)
+        told = trunks.lease(2, epoch=epoch)
+        assert (told["checkpoint"], told["meeting"]["round"]) == (None, 1)
+        trunks.commit(2, 1, epoch=epoch)
+        trunks.release(2, "round_done", epoch=epoch)
+        federation.look()
+
+        epoch = trunks.do_round(2, epoch=epoch + 1)
+        told = trunks.lease(2, epoch=epoch)
+        assert (told["checkpoint"]["round"], told["meeting"]["round"]) == (1, 2), "what the last one left"
+        trunks.commit(2, 2, epoch=epoch)
+        trunks.release(2, "round_done", epoch=epoch)
+        federation.look()
+
+        for number in (0, 1):
+            epoch += 1
+            assert trunks.lease(number, epoch=epoch)["checkpoint"]["round"] == 2
+            trunks.release(number, "completed", epoch=epoch, result=federation.upload(b"trunk"))
+            federation.look()
+        assert federation.state(trunks.job_id)[0] == "finishing"
+
+    def test_is_not_done_any_more_after_the_job_went_back(self, federation: Federation) -> None:
+        trunks = Trunks(federation, federation.placed(**TWO, rounds=1))
+        epoch = trunks.do_round(1)
+        trunks.commit(2, 1, epoch=epoch)
+        trunks.release(2, "round_done", epoch=epoch)
+        federation.look()
+        trunks.release(0, "completed", epoch=epoch + 1)
+        federation.look()
+        trunks.release(1, "failed", epoch=epoch + 2)
+        assert federation.state(trunks.job_id)[0] == "failed"
+        federation.world.admin.ok("POST", f"/jobs/{trunks.job_id}/retry", {"round": 1})
+        federation.look()
+        assert trunks.of_silo("north") == (0, epoch + 3), "of the replica that was done"
 
     def test_goes_back_with_all_replicas_and_their_average(self, federation: Federation) -> None:
         trunks = Trunks(federation, federation.placed(**TWO))
