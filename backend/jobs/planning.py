@@ -122,6 +122,7 @@ def _role(folder: ModelFolder, manifest: ModelManifest, cut: Cut, role: Role, sp
         activations=memory.activations,
         logits=memory.logits,
         caches=memory.caches,
+        best=memory.best,
         total=memory.total,
     )
 

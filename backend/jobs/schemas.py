@@ -170,7 +170,8 @@ class RolePlan(Answer):
     """What one segment needs, in bytes; an estimate, meant to tell what fits from what does not.
 
     ``caches`` are those of texts that an evaluation generates; the total holds them where they are more than
-    activations and logits, which are gone by then.
+    activations and logits, which are gone by then. ``best`` is a copy of what is trained, as it was after the
+    best round.
     """
 
     role: str
@@ -183,6 +184,7 @@ class RolePlan(Answer):
     activations: int
     logits: int
     caches: int = 0
+    best: int = 0
     total: int
 
 

@@ -69,6 +69,7 @@ class Memory:
         activations: Kept for the backward pass, and used by it.
         logits: Of the head, with what the loss keeps of them.
         caches: Keys and values, at an evaluation that generates texts; nothing is taken back then.
+        best: A copy of what is trained, as it was after the best round.
     """
 
     weights: int
@@ -77,11 +78,12 @@ class Memory:
     activations: int
     logits: int = 0
     caches: int = 0
+    best: int = 0
 
     @property
     def lasting(self) -> int:
         """What is there between two steps, too: known, not estimated."""
-        return self.weights + self.gradients + self.optimizer
+        return self.weights + self.gradients + self.optimizer + self.best
 
     @property
     def total(self) -> int:
@@ -105,6 +107,7 @@ class Training:
             The activations are counted as if all were fp32: those that cross layers are.
         cached_tokens: Cells whose keys and values an evaluation keeps that generates texts.
         is_trunk: Whether it is the trunk, which keeps no more of them than its limit.
+        keeps_best: Whether the best round is kept: in the process's own memory, whatever the device.
     """
 
     adapter: FullAdapter | LoraAdapter
@@ -117,6 +120,7 @@ class Training:
     casts: bool = False
     cached_tokens: int = 0
     is_trunk: bool = False
+    keeps_best: bool = False
 
     @classmethod
     def of(
@@ -151,6 +155,7 @@ class Training:
             casts=spec.precision != "fp32",
             cached_tokens=cached_tokens(spec),
             is_trunk=is_trunk,
+            keeps_best=spec.evaluation.keep_best,
         )
 
     def lasting(self, *, held: int, added: int) -> Memory:
@@ -162,6 +167,7 @@ class Training:
             gradients=trained * (_FLOAT32_BYTES if is_adapted else self.element_bytes),
             optimizer=trained * _moments(self.optimizer) * _FLOAT32_BYTES,
             activations=0,
+            best=trained * _FLOAT32_BYTES if self.keeps_best and self.on_heap else 0,
         )
 
     def kept(self, folder: ModelFolder) -> int:
@@ -226,6 +232,7 @@ def estimate_memory(folder: ModelFolder, cut: Cut, role: Role, training: Trainin
         activations=num_layers * training.kept(folder) + training.copies(held) + training.passing(folder),
         logits=_LOGITS_KEPT * head * training.element_bytes,
         caches=training.caches(folder, len(cut.layers(role))),
+        best=lasting.best,
     )
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,18 @@ class TestEstimateMemory:
         memory = estimate_memory(folder, cut, Role.TRUNK, training)
         added = 4 * lora_parameters(folder, cut, adapter)[Role.TRUNK]
         assert (memory.weights, memory.gradients, memory.optimizer) == (2 * LAYER * 4 + added, added, added)
+
+    def test_of_a_job_that_keeps_its_best_round_holds_what_is_trained_once_more(
+        self, write_model: WriteModel
+    ) -> None:
+        folder = ModelFolder.open(write_model())
+        cut = folder.cut(bottom_layers=1, top_layers=1)
+        plain = Training(FullAdapter(), AdamWSpec(), Batch(1, 1))
+        keeping, on_device = (replace(plain, keeps_best=True, on_heap=on_heap) for on_heap in (True, False))
+        memory, without = (estimate_memory(folder, cut, Role.TRUNK, each) for each in (keeping, plain))
+        assert memory.best == memory.weights
+        assert memory.total == without.total + memory.best
+        assert estimate_memory(folder, cut, Role.TRUNK, on_device).best == 0, "the copy lies on no device"
 
     def test_of_frozen_blocks_has_no_gradients(self, write_model: WriteModel) -> None:
         folder = ModelFolder.open(write_model())
