@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from splitlearn.errors import TrunklineError
 from splitlearn.interruptible import loading
+from splitlearn.option_errors import TellingCommand
 from splitlearn.setting_errors import setting_sentences
 
 _EPILOG = "Example: trunkline worker --invitation TEXT --device cuda:0"
@@ -19,7 +20,7 @@ _STUCK = "stuck"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(name="worker", epilog=_EPILOG)
+@app.command(name="worker", epilog=_EPILOG, cls=TellingCommand)
 def worker(
     *,
     invitation: Annotated[

@@ -26,9 +26,11 @@ from backend.cli import (
 )
 from backend.cli.output import errors_as_exit_codes
 from backend.db.models import PartyKind
+from splitlearn.option_errors import TellingGroup
 
 app = typer.Typer(
     name="trunkline",
+    cls=TellingGroup,
     help="Organisations that may not share their data fine-tune one large language model together.",
     epilog="Completion by the Tab key in bash, zsh or fish: trunkline --install-completion. "
     "Exit codes: docs/exit-codes.md.",

@@ -7,9 +7,11 @@ import typer
 
 from client_agent.cli import data, generating, identity, jobs, running
 from client_agent.cli.output import PROGRAM, errors_as_exit_codes
+from splitlearn.option_errors import TellingGroup
 
 app = typer.Typer(
     name=PROGRAM,
+    cls=TellingGroup,
     help="Train a large language model together with others, while this organisation's data stays here.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -22,12 +22,17 @@ from splitlearn.comparison.report import Report
 from splitlearn.comparison.runner import Runner
 from splitlearn.comparison.specification import Comparison, read_comparison
 from splitlearn.errors import SpecError, TrunklineError
+from splitlearn.option_errors import TellingGroup
 from splitlearn.simulation import exit_codes
 from splitlearn.simulation.interruption import Interruption
 from splitlearn.simulation.json_files import refuse_unwritable, write_json
 
 app = typer.Typer(
-    name="trunkline", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    name="trunkline",
+    cls=TellingGroup,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
 )
 
 _EPILOG = r"""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from splitlearn.errors import TrunklineError
+from splitlearn.option_errors import TellingGroup
 from splitlearn.simulation import exit_codes
 from splitlearn.simulation.demo_options import (
     AdapterKind,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="trunkline",
+    cls=TellingGroup,
     help="Organisations that may not share their data fine-tune one large language model together.",
     no_args_is_help=True,
     add_completion=False,
