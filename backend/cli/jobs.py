@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import typer
 
 from backend.cli import results
-from backend.cli.options import EPILOG_REMOTE, AsJson, group, is_id
+from backend.cli.options import EPILOG_REMOTE, AsJson, group, is_id, is_whole_id
 from backend.cli.output import REFUSED_EXIT_CODE, CommandError, show, show_rows
 from backend.cli.remote import ClientSettings, Remote, path
 from backend.db.models import JobState
@@ -22,7 +22,6 @@ app = group(
     "jobs", f"Submit, follow and end jobs. {EPILOG_REMOTE}", example="trunkline jobs submit job.json --watch"
 )
 
-Job = Annotated[str, typer.Argument(help="The job's id.", callback=is_id)]
 Project = Annotated[str, typer.Option(help="The project that the job belongs to.")]
 SpecFile = Annotated[str, typer.Argument(help="A file with the specification in JSON; - for standard input.")]
 _COLUMNS = ["id", "name", "state", "reason", "submitted_by", "created_at"]
@@ -34,6 +33,28 @@ _ENDED = {"completed": 0, "failed": 11, "cancelled": REFUSED_EXIT_CODE}
 _ALL = "all"
 _PAUSE_SECONDS = 0.2
 _STANDARD_INPUT = "-"
+_FEWEST_CHARACTERS = 4
+
+
+def _whole_id(text: str) -> str:
+    """Return the id of the job that was meant by it, or by its first characters.
+
+    Raises:
+        CommandError: It is no such thing, no job's, or several jobs'.
+    """
+    begin = text.lower()
+    if is_whole_id(text) or len(begin) < _FEWEST_CHARACTERS or not set(begin) <= set("0123456789abcdef-"):
+        return is_id(text)
+    found = [str(row["id"]) for row in _remote().rows("/jobs") if row["id"].startswith(begin)]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} jobs' ids begin" if found else "no job's id begins"
+    raise CommandError(f"{what} with {text!r}", remedy="type more of it; they are in: trunkline jobs list")
+
+
+Job = Annotated[
+    str, typer.Argument(help="The job's id, or its first characters, 4 or more.", callback=_whole_id)
+]
 
 
 @app.command("submit", epilog="Example: trunkline jobs submit job.json --watch")

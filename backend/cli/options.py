@@ -30,12 +30,19 @@ def is_id(text: str) -> str:
     Raises:
         CommandError: It is none, whole.
     """
-    try:
-        UUID(text)
-    except ValueError as error:
+    if not is_whole_id(text):
         raise CommandError(
             f"{text[:80]!r} is no id: 36 characters, as 01234567-89ab-cdef-0123-456789abcdef",
             remedy="copy it whole: trunkline jobs list, jobs generations, tokens list, silos invitations",
             exit_code=USAGE_EXIT_CODE,
-        ) from error
+        )
     return text
+
+
+def is_whole_id(text: str) -> bool:
+    """Whether it is an id."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -54,6 +54,15 @@ class TestSubmit:
         assert "note:" not in admin("jobs", "plan", str(path)).out
 
 
+class TestShortIds:
+    def test_stand_for_the_whole(self, admin: Terminal, federation: Federation) -> None:
+        job_id = federation.submit()
+        assert admin("jobs", "show", job_id[:8], "--json").json["id"] == job_id
+        assert admin("jobs", "cancel", job_id[:13].upper()).exit_code == 0
+        federation.look()
+        assert federation.state(job_id)[0] == "cancelled"
+
+
 class TestRefusals:
     def test_of_a_specification_name_field_and_remedy(
         self, admin: Terminal, federation: Federation, tmp_path: Path
@@ -86,6 +95,16 @@ class TestRefusals:
                 ended = admin("jobs", command, word)
                 assert (ended.exit_code, ended.out) == (2, ""), (command, word, ended)
                 assert ended.err.startswith(f"trunkline: {word!r} is no id"), (command, word)
+
+    def test_of_a_beginning_that_is_no_jobs_or_several_jobs(self, admin: Terminal) -> None:
+        rows = [{"id": "abcd1"}, {"id": "abcd2"}]
+        admin.patch.setattr("backend.cli.remote.Remote.rows", lambda *_: iter(rows))
+        for begin, sentence in (
+            ("abcd", "2 jobs' ids begin with 'abcd'"),
+            ("abcd3", "no job's id begins with 'abcd3'"),
+        ):
+            ended = admin("jobs", "show", begin)
+            assert (ended.exit_code, ended.out, sentence in ended.err) == (12, "", True), ended.err
 
     def test_without_a_token_say_how_to_get_one(self, admin: Terminal) -> None:
         admin.patch.delenv("TRUNKLINE_TOKEN")
