@@ -36,11 +36,18 @@ from splitlearn.identity import (
     login_statement,
 )
 from tests import services
+from tests.unit.backend.compiled_once import compiled_once
 
 DATABASES = ("sqlite", "postgresql")
 
 ON_SQLITE_ALONE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 """For what is refused before the database is asked, or asked the same way by another test."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
 
 
 @pytest.fixture(scope="session")
