@@ -8,6 +8,7 @@ import pytest
 
 from backend.db import Database
 from tests.unit.backend.conftest import clock as clock
+from tests.unit.backend.conftest import seeds as seeds
 from tests.unit.backend.conftest import settings as settings
 from tests.unit.backend.conftest import shared_client as shared_client
 from tests.unit.backend.conftest import sqlite_template as sqlite_template

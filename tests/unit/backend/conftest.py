@@ -15,14 +15,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from pydantic import SecretStr
-from sqlalchemy import text, update
 from sqlalchemy.engine import URL
 
 from backend.app import create_app
 from backend.app_prefix import API_PREFIX
 from backend.bootstrap import FirstAdmin, start
 from backend.db import Database, upgrade
-from backend.db.models import Base, Job
 from backend.server import Server
 from backend.settings import Settings
 from splitlearn.identity import (
@@ -37,6 +35,7 @@ from splitlearn.identity import (
 )
 from tests import services
 from tests.unit.backend.compiled_once import compiled_once
+from tests.unit.backend.seeds import Seeds, empty_tables
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -63,13 +62,7 @@ def postgresql_database(postgresql_server: URL) -> Iterator[Database]:
 @pytest.fixture
 def emptied_postgresql_database(postgresql_database: Database) -> Iterator[Database]:
     yield postgresql_database
-    with postgresql_database.write() as session:
-        session.execute(update(Job).values(result_id=None))  # jobs and artifacts refer to each other
-        session.execute(text("SET LOCAL session_replication_role = replica"))  # else it keeps its audit
-        session.execute(text("DELETE FROM audit_rows"))
-        session.execute(text("SET LOCAL session_replication_role = DEFAULT"))
-        for table in reversed(Base.metadata.sorted_tables):
-            session.execute(table.delete())
+    empty_tables(postgresql_database)
 
 
 @pytest.fixture(scope="session")
@@ -221,6 +214,20 @@ class World:
     anybody: Api
     admin: Api
     first: FirstAdmin
+    as_kept: str = ""
+    """Up to where it was built or put in by a seed, and nobody has written since; empty once somebody has."""
+
+    def kept_as(self, name: str) -> None:
+        """Take note that the database is as a seed of this name."""
+
+        def forget() -> None:
+            self.as_kept = ""
+
+        if not self._is_watched:
+            self.server.database.on_commit(forget)
+        self.as_kept, self._is_watched = name, True
+
+    _is_watched: bool = False
 
     def sign_in(self, name: str, password: str) -> Api:
         return self.anybody.as_(
@@ -294,6 +301,31 @@ def open_world(settings: Settings, clock: Clock, shared: SharedClient) -> World:
     return World(server, clock, anybody, admin, first)
 
 
+def open_like_others(settings: Settings, clock: Clock, shared: SharedClient, seeds: Seeds) -> World:
+    """As :func:`open_world`, but what the first start and a sign-in wrote is put in if it was kept."""
+    database = Database(settings.resolved_database_url)
+    known = seeds.put("world", settings, database, now=clock())
+    database.dispose()
+    if known is not None:
+        first, token = known
+        server, again = start(settings, clock=clock)
+        assert again is None
+        anybody = Api(shared.with_server(server))
+        world = World(server, clock, anybody, anybody.as_(token), first)
+        world.kept_as("world")
+        return world
+    world = open_world(settings, clock, shared)
+    told = (world.first, world.admin.token)
+    if seeds.keep("world", settings, world.server.database, told, now=clock()):
+        world.kept_as("world")
+    return world
+
+
+@pytest.fixture(scope="session")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> Seeds:
+    return Seeds(tmp_path_factory.mktemp("seeds"))
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -305,8 +337,8 @@ def settings(tmp_path: Path, database: Database) -> Settings:
 
 
 @pytest.fixture
-def world(settings: Settings, clock: Clock, shared_client: SharedClient) -> Iterator[World]:
-    world = open_world(settings, clock, shared_client)
+def world(settings: Settings, clock: Clock, shared_client: SharedClient, seeds: Seeds) -> Iterator[World]:
+    world = open_like_others(settings, clock, shared_client, seeds)
     yield world
     world.server.database.dispose()
 

@@ -30,7 +30,8 @@ from splitlearn.identity import (
     verify_spec,
 )
 from tests.unit.backend.conftest import ON_SQLITE_ALONE, PartyProgram, World
-from tests.unit.backend.jobs.conftest import Federation, build_federation
+from tests.unit.backend.jobs.conftest import Federation, federation_like_others
+from tests.unit.backend.seeds import Seeds
 
 KINDS = pytest.mark.parametrize("kind", ["silo", "worker"])
 
@@ -246,8 +247,8 @@ class TestOfflineRoot:
 
 
 @pytest.fixture
-def federation(world: World) -> Federation:
-    return build_federation(world)
+def federation(world: World, seeds: Seeds) -> Federation:
+    return federation_like_others(world, seeds)
 
 
 class TestSpecSigner:

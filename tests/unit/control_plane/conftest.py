@@ -15,6 +15,7 @@ from splitlearn.control_plane.state_folder import StateFolder
 from tests.unit.backend.conftest import World
 from tests.unit.backend.conftest import clock as clock
 from tests.unit.backend.conftest import database as database
+from tests.unit.backend.conftest import seeds as seeds
 from tests.unit.backend.conftest import settings as settings
 from tests.unit.backend.conftest import shared_client as shared_client
 from tests.unit.backend.conftest import sqlite_template as sqlite_template

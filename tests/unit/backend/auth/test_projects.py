@@ -8,7 +8,8 @@ import pytest
 from backend.auth.permissions import Grant, Permission, scopes_of, scopes_text
 from backend.db.models import Role
 from tests.unit.backend.conftest import ON_SQLITE_ALONE, Api, World
-from tests.unit.backend.jobs.conftest import Federation, build_federation
+from tests.unit.backend.jobs.conftest import Federation, federation_like_others
+from tests.unit.backend.seeds import Seeds
 
 SPEC = {"model": "tiny", "silos": [{"name": "north", "dataset": "notes"}]}
 
@@ -43,8 +44,8 @@ class TestGrant:
 
 
 @pytest.fixture
-def federation(world: World) -> Federation:
-    return build_federation(world)
+def federation(world: World, seeds: Seeds) -> Federation:
+    return federation_like_others(world, seeds)
 
 
 def job_routes(job_id: str) -> list[tuple[str, str, Any]]:

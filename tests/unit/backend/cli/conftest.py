@@ -21,7 +21,8 @@ from backend.cli.main import run
 from backend.db import Database
 from backend.server import Server
 from tests.unit.backend.conftest import World
-from tests.unit.backend.jobs.conftest import Federation, build_federation
+from tests.unit.backend.jobs.conftest import Federation, federation_like_others
+from tests.unit.backend.seeds import Seeds
 
 
 @dataclass
@@ -125,6 +126,6 @@ def admin(world: World, listening: Listening, terminal: Terminal) -> Terminal:
 
 
 @pytest.fixture
-def federation(world: World) -> Iterator[Federation]:
-    yield build_federation(world)
+def federation(world: World, seeds: Seeds) -> Iterator[Federation]:
+    yield federation_like_others(world, seeds)
     world.server.bus.close()  # streams end

@@ -1,5 +1,6 @@
 """A job that has completed, and what its silos and workers say about generating with its result."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from backend.jobs.reconciler import reconcile
 from tests.unit.backend.jobs.conftest import Federation
 from tests.unit.backend.jobs.conftest import federation as federation
+from tests.unit.backend.seeds import Seeds
 
 ATTEMPT = "12" * 16
 _REASON = {"who": "worker", "what": "says so", "where": "worker", "next": "nothing"}
@@ -108,5 +110,17 @@ def complete(federation: Federation, **changes: Any) -> str:
 
 
 @pytest.fixture
-def generating(federation: Federation) -> Generating:
-    return Generating(federation, complete(federation))
+def generating(federation: Federation, seeds: Seeds) -> Generating:
+    """Where nobody has written since the federation, the job that was completed once is put in."""
+    world = federation.world
+    if world.as_kept != "federation":
+        return Generating(federation, complete(federation))
+    how = (world.server.settings, world.server.database)
+    known = seeds.put("completed", *how, now=world.clock())
+    if known is None:
+        job_id, now = complete(federation), world.clock()
+        seeds.keep("completed", *how, (job_id, deepcopy(federation.dispatcher)), now=now)
+    else:
+        job_id, dispatcher = known
+        federation.dispatcher = deepcopy(dispatcher)
+    return Generating(federation, job_id)

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from splitlearn.errors import LinkError
 from splitlearn.identity import CertificateKind, FederationRoot, Invitation, PublicKey
 from splitlearn.planning import ModelManifest, TensorEntry, TensorFile
 from tests.unit.backend.conftest import Api, Clock, PartyProgram, World
+from tests.unit.backend.seeds import Seeds
 
 LAYERS = 4
 WIDTH = 8
@@ -295,6 +296,26 @@ def build_federation(world: World, *, root: FederationRoot | None = None) -> Fed
     return Federation(world, world.clock, FakeDispatcher(), programs, parties)
 
 
+def federation_like_others(world: World, seeds: Seeds) -> Federation:
+    """As :func:`build_federation`; in a world that nobody has written to, what was built once is put in."""
+    if world.as_kept != "world":
+        return build_federation(world)
+    how = (world.server.settings, world.server.database)
+    known = seeds.put("federation", *how, now=world.clock())
+    if known is not None:
+        programs, tokens = known
+        mine = {name: replace(program, api=world.anybody) for name, program in programs.items()}
+        parties = {name: world.anybody.as_(token) for name, token in tokens.items()}
+        world.kept_as("federation")
+        return Federation(world, world.clock, FakeDispatcher(), mine, parties)
+    federation = build_federation(world)
+    programs = {name: replace(program) for name, program in federation.programs.items()}
+    tokens = {name: party.token for name, party in federation.parties.items()}
+    if seeds.keep("federation", *how, (programs, tokens), now=world.clock()):
+        world.kept_as("federation")
+    return federation
+
+
 @pytest.fixture
-def federation(world: World) -> Federation:
-    return build_federation(world)
+def federation(world: World, seeds: Seeds) -> Federation:
+    return federation_like_others(world, seeds)
