@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -103,7 +103,7 @@ class Averaged:
     """
 
     state: Mapping[str, Tensor]
-    begun: tuple[LossSum, ...] = ()
+    begun: Mapping[str, LossSum] = field(default_factory=dict)
 
 
 async def average_contributions(home: Home, meeting: RoundToAverage, spec: JobSpec, folder: Path) -> Averaged:
@@ -145,4 +145,4 @@ def write_average(average: Mapping[str, Tensor], folder: Path) -> Path:
 def _average(spec: JobSpec, round_number: int, paths: Sequence[Path]) -> Averaged:
     contributions = [read_tensors(path, round_number=round_number) for path in paths]
     average = average_replicas(contributions, moments=spec.replica_moments)
-    return Averaged(average, tuple(begun_losses(contributions)))
+    return Averaged(average, begun_losses(contributions, [silo.name for silo in spec.silos]))

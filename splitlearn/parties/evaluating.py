@@ -143,7 +143,7 @@ async def evaluate_at_trunk(
     trainer: TrunkTrainer,
     compute: ComputeThread,
     round_number: int,
-) -> list[LossSum]:
+) -> dict[str, LossSum]:
     """Lead one evaluation, and the generating turns after it where the job scores texts.
 
     Args:
@@ -155,8 +155,7 @@ async def evaluate_at_trunk(
         round_number: The round that is evaluated; 0 for what the job begins with.
 
     Returns:
-        The loss over each silo's held-out rows, in the order in which they came; of no tokens where a silo
-        keeps its own to itself.
+        The loss over each silo's held-out rows, by name; of no tokens where a silo keeps its own to itself.
 
     Raises:
         TrainingError: A silo left, or made no progress within patience.
@@ -164,7 +163,7 @@ async def evaluate_at_trunk(
     """
     start = TurnStart(phase=Phase.EVAL, round=round_number, first_step=0, num_steps=0)
     await table.send_all(names, start)
-    unfinished, losses = set(names), list[LossSum]()
+    unfinished, losses = set(names), dict[str, LossSum]()
     while unfinished:
         name, message = await table.next(frozenset(unfinished))
         match message:
@@ -174,7 +173,7 @@ async def evaluate_at_trunk(
                 hidden = to_array(await compute(trainer.evaluate, part))
                 await table.send(name, Hidden(micro_batch=message.micro_batch, hidden=hidden))
             case TurnEnd():
-                losses.append(LossSum(message.loss_sum, message.num_tokens))
+                losses[name] = LossSum(message.loss_sum, message.num_tokens)
                 await table.send(name, TurnResult(voided=False))
                 unfinished.discard(name)
             case _:

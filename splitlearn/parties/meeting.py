@@ -9,7 +9,7 @@ ends with the same bits.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -74,7 +74,7 @@ class Judged:
     compute: ComputeThread
     average: Mapping[str, Tensor]
     rounds: WatchedRounds
-    begun: Sequence[LossSum] = ()
+    begun: Mapping[str, LossSum] = field(default_factory=dict)
 
     def state(self) -> dict[str, Tensor]:
         """Return the round's average, and all that the next meeting, and the job's end, must know."""

@@ -64,12 +64,12 @@ class PeersAtHand(Protocol):
             TrainingError: Another replica, or a silo, ended before.
         """
 
-    async def losses_of_all(self, round_number: int, losses: Sequence[LossSum]) -> Sequence[LossSum]:
+    async def losses_of_all(self, round_number: int, losses: Mapping[str, LossSum]) -> Mapping[str, LossSum]:
         """Wait until the silos of every replica have evaluated a round; return what all of them told.
 
         Args:
             round_number: The round; 0 for what the job begins with.
-            losses: What this replica's silos told.
+            losses: What this replica's silos told, by name.
 
         Raises:
             TrainingError: Another replica ended before.

@@ -372,7 +372,7 @@ class TrunkParty:
         if self.peers is None or not self.spec.evaluation.watches:
             self.rounds.evaluated(round_number, losses)
         elif self.peers.at_hand is None:
-            self._begun = begun_with(losses)
+            self._begun = begun_with(losses, [silo.name for silo in self.spec.silos])
         else:
             told = await self.peers.at_hand.losses_of_all(round_number, losses)
             self.rounds.evaluated(round_number, told)

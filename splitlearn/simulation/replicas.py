@@ -28,7 +28,7 @@ class ReplicaHall:
         self._averages: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
         self._tables: dict[int, RoundTable] = {}
         self._num_sums = 0
-        self._losses: dict[int, dict[int, Sequence[LossSum]]] = {}
+        self._losses: dict[int, dict[int, Mapping[str, LossSum]]] = {}
         self._gone: int | None = None
         self._changed = asyncio.Event()
 
@@ -89,8 +89,8 @@ class ReplicaHall:
         return summed
 
     async def losses_of_all(
-        self, replica: int, round_number: int, losses: Sequence[LossSum]
-    ) -> Sequence[LossSum]:
+        self, replica: int, round_number: int, losses: Mapping[str, LossSum]
+    ) -> Mapping[str, LossSum]:
         """Return what all silos told of a round, once every replica has evaluated it.
 
         Raises:
@@ -101,7 +101,7 @@ class ReplicaHall:
         self._tell()
         await self._until(lambda: len(told) == len(self._stores))
         self._losses.pop(round_number, None)
-        return [loss for each in range(len(told)) for loss in told[each]]
+        return {name: loss for each in told.values() for name, loss in each.items()}
 
     def _average(self, round_number: int) -> dict[str, Tensor]:
         contributions = [store.load(round_number) for store in self._stores]
@@ -140,6 +140,6 @@ class Seat:
         """See :meth:`ReplicaHall.sum_blocks`."""
         return await self.hall.sum_blocks(self.replica, table, round_number=round_number, step=step)
 
-    async def losses_of_all(self, round_number: int, losses: Sequence[LossSum]) -> Sequence[LossSum]:
+    async def losses_of_all(self, round_number: int, losses: Mapping[str, LossSum]) -> Mapping[str, LossSum]:
         """See :meth:`ReplicaHall.losses_of_all`."""
         return await self.hall.losses_of_all(self.replica, round_number, losses)

@@ -5,14 +5,15 @@ back to what was best then, wherever its earlier checkpoints are.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from splitlearn.errors import StorageError
 from splitlearn.spec import EvaluationSpec
+from splitlearn.tasks import LossSum, total_loss
 from splitlearn.training.optimizer import NamedParameters
 
 _PREFIX = "best/"
@@ -25,45 +26,66 @@ _STANDING = "standing"
 class Standing:
     """What the evaluations so far say. Pure: each evaluation gives the next one.
 
+    Two evaluations are compared over the silos that told their loss at both: where a silo was lost in
+    between, the others' numbers alone say whether training made anything better.
+
     Attributes:
         best_round: The evaluated round with the lowest loss, 0 for what the job began with; None before the
             first that is known.
-        best_loss: Its loss over all silos that tell theirs, in nats per token.
+        best_losses: What each silo told after it; those of no tokens are left out.
         num_without: Evaluations since, none of which improved it.
     """
 
     best_round: int | None = None
-    best_loss: float = math.inf
+    best_losses: Mapping[str, LossSum] = field(default_factory=dict)
     num_without: int = 0
 
-    def after(self, round_number: int, loss: float | None, *, min_delta: float) -> "Standing":
+    def after(self, round_number: int, losses: Mapping[str, LossSum], *, min_delta: float) -> "Standing":
         """Return what is known after another evaluation.
 
         Args:
             round_number: The round that was evaluated.
-            loss: Over all silos that tell theirs; None where none does: then nothing is learned from it.
-            min_delta: The loss is better where it is lower by more than this.
+            losses: Of each silo that is there, by name; one of no tokens is kept to itself. Where all are,
+                nothing is learned from it.
+            min_delta: The loss is better where it is lower by more than this, in nats per token.
         """
-        if loss is None:
+        told = {name: loss for name, loss in losses.items() if loss.num_tokens}
+        if not told:
             return self
-        if loss < self.best_loss - min_delta:  # never where the loss is not a number
-            return Standing(round_number, loss)
+        alike = told.keys() & self.best_losses.keys()
+        loss = total_loss(told[name] for name in alike or told).mean
+        best = total_loss(self.best_losses[name] for name in alike).mean if alike else math.inf
+        if loss < best - min_delta:  # never where the loss is not a number
+            return Standing(round_number, told)
         return replace(self, num_without=self.num_without + 1)
 
     def ends_the_job(self, spec: EvaluationSpec) -> bool:
         """Return whether so many evaluations in a row were in vain that the job is over."""
         return 0 < spec.patience_evaluations <= self.num_without
 
-    def state(self) -> dict[str, Tensor]:
-        """Return it for a checkpoint; nothing before the first evaluation."""
+    def state(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return it for a checkpoint; nothing before the first evaluation.
+
+        Args:
+            names: The job's roster.
+        """
         if self == Standing():
             return {}
-        values = [float(self.best_round or 0), self.best_loss, float(self.num_without)]
-        return {_STANDING: torch.tensor(values, dtype=torch.float64)}
+        none = LossSum(0.0, 0)
+        losses = [self.best_losses.get(name, none) for name in names]
+        rows = [
+            [float(self.best_round or 0), float(self.num_without)],
+            *([loss.loss_sum, float(loss.num_tokens)] for loss in losses),
+        ]
+        return {_STANDING: torch.tensor(rows, dtype=torch.float64)}
 
 
-def split_standing(tensors: Mapping[str, Tensor]) -> tuple[Standing, dict[str, Tensor]]:
+def split_standing(tensors: Mapping[str, Tensor], names: Sequence[str]) -> tuple[Standing, dict[str, Tensor]]:
     """Return what a checkpoint says of the evaluations, and all else of it.
+
+    Args:
+        tensors: The checkpoint's.
+        names: The job's roster.
 
     Raises:
         StorageError: What is there is none of it.
@@ -71,14 +93,19 @@ def split_standing(tensors: Mapping[str, Tensor]) -> tuple[Standing, dict[str, T
     rest = {name: tensor for name, tensor in tensors.items() if name != _STANDING}
     if _STANDING not in tensors:
         return Standing(), rest
-    values = tensors[_STANDING].tolist()
-    if tensors[_STANDING].shape != (3,) or values[0] < 0 or values[2] < 0:
+    record = tensors[_STANDING]
+    if record.shape != (1 + len(names), 2) or bool((record[0] < 0).any()):
         raise StorageError(
-            f"the checkpoint's record of the evaluations is {values}, expected a round, a loss and a count; "
-            "retry from an earlier round"
+            f"the checkpoint's record of the evaluations is {record.tolist()}, expected a round and a count, "
+            f"and a loss with its tokens for each of {len(names)} silos; retry from an earlier round"
         )
-    is_known = values[1] < math.inf
-    return Standing(int(values[0]) if is_known else None, values[1], int(values[2])), rest
+    (best_round, num_without), *told = record.tolist()
+    losses = {
+        name: LossSum(loss_sum, int(num_tokens))
+        for name, (loss_sum, num_tokens) in zip(names, told, strict=True)
+        if num_tokens
+    }
+    return Standing(int(best_round) if losses else None, losses, int(num_without)), rest
 
 
 class BestBlocks:

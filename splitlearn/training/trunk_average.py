@@ -6,7 +6,7 @@ too where the specification says so. Sums are taken in fp64, in the replicas' or
 the same bits wherever it is computed; what no replica moved stays as it is to the last bit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -35,20 +35,32 @@ def contribution(state: State, *, num_tokens: int) -> dict[str, Tensor]:
     return {**state, _NUM_TOKENS: torch.tensor(num_tokens, dtype=torch.int64)}
 
 
-def begun_with(losses: Iterable[LossSum]) -> dict[str, Tensor]:
+def begun_with(losses: Mapping[str, LossSum], names: Sequence[str]) -> dict[str, Tensor]:
     """Return what a replica's first contribution holds besides, where its silos evaluated before step 1.
 
     Args:
         losses: Of each of its silos.
+        names: The job's roster.
     """
-    told = [[loss.loss_sum, float(loss.num_tokens)] for loss in losses]
-    return {_BEGUN: torch.tensor(told, dtype=torch.float64).reshape(-1, 2)}
+    told = [losses.get(name, LossSum(0.0, 0)) for name in names]
+    rows = [[loss.loss_sum, float(loss.num_tokens)] for loss in told]
+    return {_BEGUN: torch.tensor(rows, dtype=torch.float64)}
 
 
-def begun_losses(contributions: Sequence[State]) -> list[LossSum]:
-    """Return what the replicas' silos told before step 1; nothing where they were not asked."""
-    told = [pair for state in contributions if _BEGUN in state for pair in state[_BEGUN].tolist()]
-    return [LossSum(loss_sum, int(num_tokens)) for loss_sum, num_tokens in told]
+def begun_losses(contributions: Sequence[State], names: Sequence[str]) -> dict[str, LossSum]:
+    """Return what the replicas' silos told before step 1, by name; nothing where they were not asked.
+
+    Args:
+        contributions: Of every replica.
+        names: The job's roster.
+    """
+    return {
+        name: LossSum(loss_sum, int(num_tokens))
+        for state in contributions
+        if _BEGUN in state
+        for name, (loss_sum, num_tokens) in zip(names, state[_BEGUN].tolist(), strict=True)
+        if num_tokens
+    }
 
 
 def average_replicas(

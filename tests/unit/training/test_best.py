@@ -8,15 +8,28 @@ import torch
 
 from splitlearn.errors import StorageError
 from splitlearn.spec import EvaluationSpec
+from splitlearn.tasks import LossSum
 from splitlearn.training.best import Standing, split_standing
 
 WATCHED = {"every_rounds": 1, "keep_best": True}
 
 
+NAMES = ["north", "south"]
+
+
+def told(north: float | None, south: float | None = None) -> dict[str, LossSum]:
+    """Mean losses of two silos over 4 and 2 tokens; None is kept to itself."""
+    losses = {"north": (north, 4), "south": (south, 2)}
+    return {
+        name: LossSum(0.0, 0) if loss is None else LossSum(loss * size, size)
+        for name, (loss, size) in losses.items()
+    }
+
+
 def standing_after(losses: list[float | None], *, min_delta: float = 0.0) -> Standing:
     standing = Standing()
     for number, loss in enumerate(losses, start=1):
-        standing = standing.after(number, loss, min_delta=min_delta)
+        standing = standing.after(number, told(loss), min_delta=min_delta)
     return standing
 
 
@@ -54,19 +67,35 @@ class TestStanding:
         assert standing_after([1.0, 2.0, 2.0]).ends_the_job(spec) is is_over
 
     def test_knows_what_the_job_began_with_from_nothing_known(self) -> None:
-        begun = Standing().after(0, 2.0, min_delta=0.0)
+        begun = Standing().after(0, told(2.0), min_delta=0.0)
         assert begun.best_round == 0
-        assert split_standing(begun.state())[0] == begun
-        assert split_standing(Standing().after(0, math.nan, min_delta=0.0).state())[0].best_round is None
+        assert split_standing(begun.state(NAMES), NAMES)[0] == begun
+        diverged = Standing().after(0, told(math.nan), min_delta=0.0)
+        assert split_standing(diverged.state(NAMES), NAMES)[0] == Standing(num_without=1)
+
+    def test_weights_the_silos_by_their_tokens(self) -> None:
+        standing = Standing().after(1, told(1.0, 4.0), min_delta=0.0)  # 12 / 6
+        assert standing.after(2, told(1.5, 3.1), min_delta=0.0).best_round == 1  # 12.2 / 6
+        assert standing.after(2, told(1.4, 3.1), min_delta=0.0).best_round == 2  # 11.8 / 6
+
+    @pytest.mark.parametrize(("north", "best"), [(1.9, 2), (2.1, 1)])
+    def test_compares_over_those_who_told_at_both_where_one_is_lost(self, north: float, best: int) -> None:
+        """The mean of both was 1.67 when south, whose loss is low, was still there."""
+        standing = Standing().after(1, told(2.0, 1.0), min_delta=0.0)
+        assert standing.after(2, {"north": told(north)["north"]}, min_delta=0.0).best_round == best
+
+    def test_begins_anew_where_nobody_is_left_of_those_who_told(self) -> None:
+        standing = Standing().after(1, told(None, 1.0), min_delta=0.0)
+        assert standing.after(2, told(9.0, None), min_delta=0.0) == Standing(2, {"north": LossSum(36.0, 4)})
 
     @pytest.mark.parametrize("losses", [[], [2.0, 1.0, 3.0], [math.nan]])
     def test_outlives_a_checkpoint(self, losses: list[float | None]) -> None:
         standing, weight = standing_after(losses), torch.ones(2)
-        assert split_standing({**standing.state(), "w": weight}) == (standing, {"w": weight})
+        assert split_standing({**standing.state(NAMES), "w": weight}, NAMES) == (standing, {"w": weight})
 
     def test_that_cannot_be_is_refused(self) -> None:
         with pytest.raises(StorageError, match="record of the evaluations"):
-            split_standing({"standing": torch.tensor([1.0, 2.0])})
+            split_standing({"standing": torch.tensor([1.0, 2.0])}, NAMES)
 
 
 class TestBestBlocks:
