@@ -55,9 +55,11 @@ def run_one(request: RunRequest) -> RunResult:
         bytes=trial.wire_bytes,
         evaluation_bytes=trial.evaluation_bytes,
         memory_bytes=peak_memory_bytes(),
-        optimizer_steps=request.job.total_steps,
+        optimizer_steps=trial.optimizer_steps,
         rows_trained=trial.rows_trained,
         label_tokens=trial.label_tokens,
+        last_round=trial.last_round,
+        result_round=trial.result_round,
         curve=trial.curve,
     )
 

@@ -118,6 +118,8 @@ class RunResult(Overall):
         optimizer_steps: Of the trunk, or of the whole model.
         rows_trained: Rows that were read in training, counted as often as they were read.
         label_tokens: Their label tokens.
+        last_round: The last round that was trained; fewer than planned where evaluations ended the run.
+        result_round: The round that the evaluation is of; 0 for what the run began with.
         curve: Training loss along the run.
     """
 
@@ -135,6 +137,8 @@ class RunResult(Overall):
     optimizer_steps: int
     rows_trained: int
     label_tokens: int
+    last_round: int | None = None
+    result_round: int | None = None
     curve: tuple[CurvePoint, ...] = ()
 
     def silo(self, name: str) -> SiloScore:

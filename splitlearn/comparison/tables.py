@@ -33,6 +33,9 @@ class Table:
     note: str
 
 
+_BUDGETS = "What each mode learned from"
+
+
 def tables_of(report: Report) -> tuple[Table, ...]:
     """Return the tables that have rows."""
     tables = (
@@ -185,23 +188,36 @@ def _rows(report: Report) -> Table:
 
 def _budgets(report: Report) -> Table:
     by_mode = {result.mode: result for result in reversed(report.results)}
-    rows = tuple(
-        (
-            summary.mode.name,
-            f"{by_mode[summary.mode.name].optimizer_steps:,}",
-            f"{by_mode[summary.mode.name].rows_trained:,}",
-            f"{by_mode[summary.mode.name].label_tokens:,}",
+    shown = [by_mode[summary.mode.name] for summary in report.summaries]
+    budgets = [
+        (result.mode, f"{result.optimizer_steps:,}", f"{result.rows_trained:,}", f"{result.label_tokens:,}")
+        for result in shown
+    ]
+    columns = ("mode", "optimiser steps", "rows read", "label tokens")
+    serial = "With serial the trunk steps at each silo's batch."
+    if not report.base.evaluation.watches:
+        return Table(
+            "budgets",
+            _BUDGETS,
+            columns,
+            tuple(budgets),
+            "Of the first seed. Every mode reads as many rows, and all but the silos alone read the same "
+            f"ones: a silo alone goes over its own rows more often. {serial}",
         )
-        for summary in report.summaries
-    )
+    rounds = [(_rounds(result.last_round), _rounds(result.result_round)) for result in shown]
     return Table(
         "budgets",
-        "What each mode learned from",
-        ("mode", "optimiser steps", "rows read", "label tokens"),
-        rows,
-        "Of the first seed. Every mode reads as many rows, and all but the silos alone read the same ones: a "
-        "silo alone goes over its own rows more often. With serial the trunk steps at each silo's batch.",
+        _BUDGETS,
+        (*columns, "rounds", "result of round"),
+        tuple((*budget, *numbers) for budget, numbers in zip(budgets, rounds, strict=True)),
+        "Of the first seed. Evaluations decide which round a run's result is of, and may end it before the "
+        f"planned {report.base.rounds} rounds: each mode by its own silos' held-out rows, a silo alone by "
+        f"its own. So modes may have read different numbers of rows; seconds and bytes are of these. {serial}",
     )
+
+
+def _rounds(number: int | None) -> str:
+    return NOTHING if number is None else str(number)
 
 
 def interval(found: Interval | None, *, digits: int = 4, sign: str = "", unit: str = "") -> str:

@@ -29,8 +29,11 @@ class Trial:
     seconds: float
     wire_bytes: int
     evaluation_bytes: int
+    optimizer_steps: int
     rows_trained: int
     label_tokens: int
+    last_round: int
+    result_round: int | None
     curve: tuple[CurvePoint, ...]
     before: tuple[SiloScore, ...] = ()
 
@@ -81,7 +84,7 @@ def try_whole(job: JobSpec, model_folder: Path, data: Sequence[SiloData], *, on_
     result = train_centralised(
         job, model_folder, own, evaluated=data, on_step=lambda report: on_share((report.step + 1) / num_steps)
     )
-    tokens = _tokens_per_step(job, own)
+    tokens = _tokens_per_step(job, own)[: len(result.steps)]
     steps = [
         _Step((report.step + 1) / num_steps, report.loss, tokens[report.step]) for report in result.steps
     ]
@@ -91,8 +94,11 @@ def try_whole(job: JobSpec, model_folder: Path, data: Sequence[SiloData], *, on_
         seconds=math.fsum(report.seconds for report in result.steps),
         wire_bytes=0,
         evaluation_bytes=0,
-        rows_trained=num_steps * job.accumulation_steps * job.batch_size * len(own),
+        optimizer_steps=len(result.steps),
+        rows_trained=len(result.steps) * job.accumulation_steps * job.batch_size * len(own),
         label_tokens=sum(tokens),
+        last_round=len(result.steps) // job.steps_per_round,
+        result_round=result.result_round,
         curve=curve_of(steps),
     )
 
@@ -134,8 +140,11 @@ def try_federated(
         seconds=clock.seconds,
         wire_bytes=sum(silo.wire_bytes for silo in result.silos),
         evaluation_bytes=result.eval_wire_bytes,
+        optimizer_steps=result.last_round * job.global_steps_per_round,
         rows_trained=sum(step.num_rows for silo in result.silos for step in silo.steps),
         label_tokens=sum(step.num_label_tokens for step in steps),
+        last_round=result.last_round,
+        result_round=result.result_round,
         curve=curve_of(steps),
     )
 

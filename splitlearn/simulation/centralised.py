@@ -42,6 +42,7 @@ from splitlearn.tasks import (
     EvaluationPlan,
     EvaluationResult,
     Example,
+    LossSum,
     TokenBatch,
     TokenRow,
     concatenate_batches,
@@ -91,12 +92,14 @@ class CentralisedResult:
         evaluations: Of each silo's held-out rows at the end, in roster order.
         state: The trained tensors, by name.
         before: As ``evaluations``, but before step 1; empty where the job does not ask for it.
+        result_round: The round that state and evaluations are of; None where not one was trained.
     """
 
     steps: tuple[StepReport, ...]
     evaluations: tuple[tuple[str, EvaluationResult], ...]
     state: dict[str, Tensor] = field(repr=False)
     before: tuple[tuple[str, EvaluationResult], ...] = ()
+    result_round: int | None = None
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -162,7 +165,7 @@ def train_centralised(
         before = tuple((silo.name, run.conclude(silo.heldout, folder)) for silo in whose)
         steps = tuple(run.steps(plans, on_step, heldout=[silo.heldout for silo in data]))
         evaluations = tuple((silo.name, run.conclude(silo.heldout, folder)) for silo in evaluated or data)
-    return CentralisedResult(steps, evaluations, run.state(), before)
+    return CentralisedResult(steps, evaluations, run.state(), before, run.result_round)
 
 
 def _common_cut(spec: JobSpec, folder: ModelFolder) -> Cut:
@@ -216,6 +219,7 @@ class _Run:
         self._scale = first_loss_scale(spec)
         self._device = self._parameters[0].device
         self._key: StepKey | None = None
+        self.result_round: int | None = None
         self._seed_at_cuts(cut)
 
     def steps(
@@ -228,8 +232,7 @@ class _Run:
         reports = []
         best, standing, evaluation = BestBlocks(self._named), Standing(), self._spec.evaluation
         if evaluation.watches and evaluation.before_training:
-            found = total_loss(self.evaluate(examples).loss for examples in heldout)
-            standing = standing.after(0, found.mean, min_delta=evaluation.min_delta)
+            standing = standing.after(0, self._losses(heldout), min_delta=evaluation.min_delta)
             best.keep(0)
         for step in range(self._total_steps):
             start = time.perf_counter()
@@ -239,15 +242,20 @@ class _Run:
             round_number, is_within = divmod(step + 1, self._spec.steps_per_round)
             if not evaluation.watches or is_within or not self._is_evaluated(round_number):
                 continue
-            found = total_loss(self.evaluate(examples).loss for examples in heldout)
-            standing = standing.after(round_number, found.mean, min_delta=evaluation.min_delta)
+            standing = standing.after(round_number, self._losses(heldout), min_delta=evaluation.min_delta)
             if standing.best_round == round_number:
                 best.keep(round_number)
             if standing.ends_the_job(evaluation):
                 break
-        if evaluation.keep_best:
+        self.result_round = len(reports) // self._spec.steps_per_round
+        if evaluation.keep_best and standing.best_round is not None:
             best.restore()
+            self.result_round = standing.best_round
         return reports
+
+    def _losses(self, heldout: Sequence[Sequence[Example]]) -> dict[str, LossSum]:
+        """Evaluate every silo's rows; which silo's is all that a name has to tell here."""
+        return {str(number): self.evaluate(examples).loss for number, examples in enumerate(heldout)}
 
     def _is_evaluated(self, round_number: int) -> bool:
         every = self._spec.evaluation.every_rounds

@@ -59,7 +59,7 @@ class TestBestRound:
     def test_is_what_the_scores_are_of(self, spec_path: Path, tmp_path: Path) -> None:
         """At a rate that makes every round worse than what the run began with."""
         ruin = "learning_rate: {peak: 10.0}\n"
-        watched = "evaluation: {every_rounds: 1, keep_best: true, max_rows: 8}\n"
+        watched = "evaluation: {every_rounds: 1, keep_best: true, patience_evaluations: 1, max_rows: 8}\n"
         text = spec_path.read_text().replace("silo_blocks: averaged", "silo_blocks: local")
         path = spec_path.with_name("best.yaml")
         path.write_text(text.replace("evaluation: {holdout: 0.3, max_rows: 4}\n", ruin + watched))
@@ -67,6 +67,11 @@ class TestBestRound:
         whole, split = (
             run_one(request_of(comparison, mode, tmp_path)) for mode in ("centralised", "client-batching")
         )
+        for found in (whole, split):
+            assert (found.last_round, found.result_round) == (1, 0)
+            assert found.optimizer_steps == comparison.base.steps_per_round
+            assert found.rows_trained == NUM_ROWS // comparison.base.rounds
+        assert whole.label_tokens == split.label_tokens
         assert whole.before is not None
         assert whole.eval_loss == whole.before.eval_loss
         assert split.eval_loss == pytest.approx(whole.eval_loss, rel=1e-6)  # batches add up otherwise

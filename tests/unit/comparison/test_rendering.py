@@ -30,6 +30,14 @@ SUMMARIES = report(
         run_result("serial", 1, 0.5, scores={"rouge_1": 0.2}),
     ]
 )
+WATCHED = report(
+    [
+        run_result("centralised", 1, 1.0, last_round=3, result_round=2),
+        run_result("serial", 1, 0.5, last_round=1, result_round=0),
+        run_result("client-batching", 1, 0.5),
+    ],
+    base=job(seed=1, evaluation={"every_rounds": 1, "patience_evaluations": 1}),
+)
 FAILURE = Failure(
     Run(modes("serial")[0], 1, job(), job(), "f"), code="process", message="<killed> & gone", exit_code=13
 )
@@ -79,8 +87,17 @@ class TestTables:
         )
         assert not [table for table in tables_of(CHOICES) if table.key == "texts"]
 
+    def test_tell_rounds_where_evaluations_decide(self) -> None:
+        [of_watched, of_others] = (
+            next(table for table in tables_of(each) if table.key == "budgets") for each in (WATCHED, CHOICES)
+        )
+        assert of_watched.heads[-2:] == ("rounds", "result of round")
+        assert [row[-2:] for row in of_watched.rows] == [("3", "2"), ("1", "0"), (NOTHING, NOTHING)]
+        assert "a silo alone by its own" in of_watched.note
+        assert "Every mode reads as many rows" in of_others.note
+
     def test_have_a_cell_for_every_head(self) -> None:
-        for table in (*tables_of(CHOICES), *tables_of(TEXTS)):
+        for table in (*tables_of(CHOICES), *tables_of(TEXTS), *tables_of(WATCHED)):
             assert {len(row) for row in table.rows} == {len(table.heads)}
 
     @pytest.mark.parametrize(
