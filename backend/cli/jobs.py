@@ -115,18 +115,20 @@ def show_one(job: Job, *, as_json: AsJson = False) -> None:
     if as_json:
         show(found, as_json=True)
         return
-    plain = ("id", "name", "state", "submitted_by", "created_at", "rounds_committed")
+    plain = ("id", "name", "state", "submitted_by", "created_at")
     replicas = found["schedule"]["replicas"]
     hosted = "; ".join(_hosted(lease, replicas=replicas) for lease in found["leases"]) or "nobody"
     facts = {
         **{name: found[name] for name in plain},
+        "rounds": f"{found['rounds_committed']} of {found['spec']['rounds']} committed",
         "since": found["state_since"],
         "schedule": _schedule(found),
         "why": _reason(found),
         "hosted by": hosted,
     }
     if (best := results.best_round(remote, found)) is not None:
-        facts["best round so far"] = best or "0: what the job began with"
+        is_over = found["state"] in {"finishing", "completed"}
+        facts["result of round" if is_over else "best round so far"] = best or "0: what the job began with"
     show(facts, as_json=False)
     show_rows(found["silos"], ["name", "dataset", "approval", "approval_reason", "finished"], as_json=False)
 
@@ -376,9 +378,14 @@ def _specification(name: str) -> Any:
     return content["spec"] if content.keys() == {"spec"} else content
 
 
+def _refuse_constant(word: str) -> Any:
+    """Refuse what Python reads and JSON does not have."""
+    raise ValueError(f"it holds {word}, and numbers have to be finite")
+
+
 def _parse(text: str, where: str) -> Any:
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
         raise CommandError(f"{where} is no JSON: {error}", exit_code=2) from error
     if not isinstance(content, dict):

@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from backend.audit import Actor, record
-from backend.db.models import Approval, Desired, Job, JobState, PartyStatus, Silo
+from backend.db.models import Approval, Desired, Job, JobState, Metric, PartyStatus, Silo
 from backend.jobs.errors import JobOverError, NotRepeatableError, WrongStateError
 from backend.jobs.lost_silos import LOST
 from backend.jobs.moves import Why, move
@@ -123,6 +124,8 @@ def _go_back(session: Session, job: Job, round_number: int | None, *, now: datet
     abandon_after(session, job, round_number, now=now)
     for lease in leases_of(session, job).values():
         lease.round = 0  # a replica that was done is not any more
+    # What parties told of later rounds is not the job's any more; they tell it of the rounds trained anew.
+    session.execute(delete(Metric).where(Metric.job_id == job.id, Metric.round > round_number))
 
 
 def _refuse_ended(job: Job) -> None:

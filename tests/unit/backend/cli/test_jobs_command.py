@@ -80,7 +80,13 @@ class TestRefusals:
 
     def test_of_a_file_are_usage_errors(self, admin: Terminal, tmp_path: Path) -> None:
         path = tmp_path / "spec"
-        for content, sentence in ((b"{", "is no JSON"), (b"[]", "no JSON object"), (b"\xff", "cannot read")):
+        for content, sentence in (
+            (b"{", "is no JSON"),
+            (b"[]", "no JSON object"),
+            (b"\xff", "cannot read"),
+            (b'{"learning_rate": {"peak": NaN}}', "it holds NaN, and numbers have to be finite"),
+            (b'{"learning_rate": {"peak": -Infinity}}', "it holds -Infinity"),
+        ):
             path.write_bytes(content)
             ended = admin("jobs", "submit", str(path))
             assert (ended.exit_code, sentence in ended.err, ended.out) == (2, True, ""), ended.err

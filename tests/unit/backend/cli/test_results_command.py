@@ -50,7 +50,24 @@ class TestResults:
         send(federation, "worker", job_id, number=2, best_round=1)
         found = shown(admin, job_id)["north"]
         assert (found["round"], found["eval_loss"], found["eval_loss_before"]) == (1, 1.5, 3.0)
-        assert "best round so far" in admin("jobs", "show", job_id).out
+        text = admin("jobs", "show", job_id).out
+        assert "best round so far" in text
+        assert "0 of 3 committed" in text
+
+    def test_are_of_no_round_that_the_job_went_back_before(
+        self, admin: Terminal, federation: Federation
+    ) -> None:
+        job_id = choosing(federation, evaluation={"every_rounds": 1, "keep_best": True})
+        send(federation, "north", job_id, number=0, rows=90)
+        for number, loss in enumerate((3.0, 1.5, 2.0)):
+            send(federation, "north", job_id, number=number, eval_rows=9, eval_loss=loss)
+        send(federation, "worker", job_id, number=2, best_round=1)
+        assert admin("jobs", "cancel", job_id).exit_code == 0
+        federation.look()
+        assert admin("jobs", "retry", job_id, "--round", "0").exit_code == 0
+        found = shown(admin, job_id)["north"]
+        assert (found["round"], found["eval_loss"], found["rows"]) == (0, 3.0, 90)
+        assert "best round" not in admin("jobs", "show", job_id).out
 
     def test_show_every_round_from_before_training_on(self, admin: Terminal, federation: Federation) -> None:
         job_id = choosing(federation)
