@@ -212,7 +212,7 @@ def _budgets(report: Report) -> Table:
         tuple((*budget, *numbers) for budget, numbers in zip(budgets, rounds, strict=True)),
         "Of the first seed. Evaluations decide which round a run's result is of, and may end it before the "
         f"planned {report.base.rounds} rounds: each mode by its own silos' held-out rows, a silo alone by "
-        f"its own. So modes may have read different numbers of rows; seconds and bytes are of these. {serial}",
+        f"its own. So modes may have read more or fewer rows; seconds and bytes are of these. {serial}",
     )
 
 
