@@ -210,7 +210,7 @@ class TestWhereEvaluationsDecide:
             heard = {each.round: each.loss for each in told.reports if each.silo == silo.name}
             assert heard == {each.round: each.loss for each in of_silo.evaluations}
 
-    @pytest.mark.parametrize("silo_blocks", ["local", "averaged"])
+    @pytest.mark.parametrize("silo_blocks", ["local", pytest.param("averaged", marks=pytest.mark.long)])
     def test_of_replicas_that_take_turns_at_one_worker(
         self, silo_blocks: str, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
     ) -> None:
