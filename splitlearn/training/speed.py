@@ -6,7 +6,6 @@ wait awake, and every parallel loop of a trunk would begin with waking one, a th
 """
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,12 +123,13 @@ def _update_seconds(device: torch.device, number: int, size: int) -> float:
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:
+    """Return the shortest time that a step took: others on the machine make it longer, never shorter."""
     for _ in range(_WARM_UPS):
         step()
     taken: list[float] = []
     while len(taken) < _REPEATS or sum(taken) < _SHORTEST_SECONDS:
         taken.append(_timed(step, device))
-    return statistics.median(taken)
+    return min(taken)
 
 
 def _timed(step: Callable[[], None], device: torch.device) -> float:

@@ -1,21 +1,32 @@
+import itertools
 import subprocess
 import sys
 
+import pytest
 import torch
 
+from splitlearn.training import speed
 from splitlearn.training.speed import measure_speed
 
 
 def test_every_part_is_measured() -> None:
-    speed = measure_speed(torch.device("cpu"), widths=(32, 64))
-    assert [rate.width for rate in speed.rates] == [32, 64]
+    found = measure_speed(torch.device("cpu"), widths=(32, 64))
+    assert [rate.width for rate in found.rates] == [32, 64]
     parts = (
-        speed.layer_seconds,
-        *(rate.flops_per_second for rate in speed.rates),
-        speed.logits_per_second,
-        speed.updates_per_second,
+        found.layer_seconds,
+        *(rate.flops_per_second for rate in found.rates),
+        found.logits_per_second,
+        found.updates_per_second,
     )
     assert all(part > 0 for part in parts)
+
+
+def test_takes_the_shortest_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a worker starts, other programs compute on the same cores."""
+    taken = itertools.cycle([0.9, 0.25, 0.7])
+    monkeypatch.setattr(speed, "_timed", lambda *_: next(taken))
+    found = speed.measure_speed(torch.device("cpu"), widths=(32,))
+    assert found.logits_per_second == 4 * 64 * 2048 / 0.25
 
 
 def test_draws_nothing_from_the_global_generator() -> None:
