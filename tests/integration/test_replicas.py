@@ -158,13 +158,15 @@ class TestAveragedBlocks:
             stage.register(job.folder)
             run(test(stage))
 
+    @pytest.mark.long
     def test_of_a_job_that_is_retried_from_an_earlier_round(
         self, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
     ) -> None:
-        job = self.job(new_job, rows, rounds=3)
+        # So long a round that the job is cancelled before a replica has done its third: then round 1 is kept.
+        job = self.job(new_job, rows, rounds=3, steps_per_round=60)
 
         async def test(stage: Stage) -> None:
-            reached = Reached(8)  # in the third round
+            reached = Reached(2 * 60)
             job_id, silos, work = await join(stage, job, at=reached)
             await reached.event.wait()
             await asyncio.to_thread(stage.admin.call, "POST", f"/jobs/{job_id}/cancel")
@@ -210,7 +212,8 @@ class TestWhereEvaluationsDecide:
             heard = {each.round: each.loss for each in told.reports if each.silo == silo.name}
             assert heard == {each.round: each.loss for each in of_silo.evaluations}
 
-    @pytest.mark.parametrize("silo_blocks", ["local", pytest.param("averaged", marks=pytest.mark.long)])
+    @pytest.mark.long
+    @pytest.mark.parametrize("silo_blocks", ["local", "averaged"])
     def test_of_replicas_that_take_turns_at_one_worker(
         self, silo_blocks: str, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
     ) -> None:
