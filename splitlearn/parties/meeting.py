@@ -154,7 +154,7 @@ class MeetingParty:
             await self._end_round(0)
 
     async def _judge(self, judged: Judged) -> None:
-        # Where it is not the average's, the best is kept since an earlier meeting, or since a moment ago.
+        # The average knows of no best round: what was known before it stays.
         await judged.compute(judged.trainer.load_state, judged.average, keeps_best=True)
         if not evaluates_after(self.spec, self.round):
             return

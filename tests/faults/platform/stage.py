@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.stage import OwnServer, ServerAbsentError, own_postgresql, own_redis
+from bench.stage import OwnServer, ServerAbsentError, Stage, own_postgresql, own_redis
 from tests import services
 
 
@@ -15,3 +15,10 @@ def own_servers() -> Iterator[tuple[OwnServer, OwnServer]]:
             yield database, broker
     except ServerAbsentError as error:
         services.absent(str(error))
+
+
+def kill_and_start(stage: Stage, part: str) -> None:
+    """As a process manager would: what was killed is started again, a job's process by its agent."""
+    stage.kill(part)
+    if not part.startswith("child-"):
+        stage.start(part)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.stage import Finished, OwnServer, Stage, StageInputs, make_inputs
+from tests.faults.platform.stage import kill_and_start
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +32,6 @@ def stage(
 def undisturbed(stage: Stage, inputs: StageInputs) -> Finished:
     """The same job, let alone."""
     return stage.finish(stage.submit(inputs.job()))
-
-
-def kill_and_start(stage: Stage, part: str) -> None:
-    """As a process manager would: what was killed is started again, a job's process by its agent."""
-    stage.kill(part)
-    if not part.startswith("child-"):
-        stage.start(part)
 
 
 class TestEveryPart:

@@ -6,6 +6,7 @@ import pytest
 
 from bench.stage import Finished, OwnServer, Stage, StageInputs, make_inputs
 from splitlearn.spec import EvaluationSpec, JobSpec
+from tests.faults.platform.stage import kill_and_start
 
 pytestmark = pytest.mark.slow
 
@@ -48,12 +49,6 @@ def spec(inputs: StageInputs) -> JobSpec:
 def undisturbed(stage: Stage, spec: JobSpec) -> Finished:
     """The same job, let alone."""
     return stage.finish(stage.submit(spec))
-
-
-def kill_and_start(stage: Stage, part: str) -> None:
-    stage.kill(part)
-    if not part.startswith("child-"):
-        stage.start(part)
 
 
 class TestReplicas:
