@@ -100,13 +100,22 @@ def select_cases(
                 yield Case(dim=dim, layers=LAYERS_OF_DIM[dim], adapter=adapter, clip=clip)
 
 
-def synthetic_records(spec: JobSpec, *, vocab_size: int) -> tuple[Record, ...]:
+def synthetic_records(spec: JobSpec, *, vocab_size: int, min_tokens: int | None = None) -> tuple[Record, ...]:
     """Return random texts of ``max_tokens`` words each, each word a token of the bench's own models.
 
     The same for the same job, in every process.
+
+    Args:
+        spec: The job.
+        vocab_size: Of its model.
+        min_tokens: With it rows are of any length from here to ``max_tokens``.
     """
     chance = random.Random(spec.seed)  # noqa: S311 - token numbers, not secrets
-    rows = ([chance.randrange(vocab_size) for _ in range(spec.max_tokens)] for _ in range(_NUM_ROWS))
+    lengths = [
+        spec.max_tokens if min_tokens is None else chance.randint(min_tokens, spec.max_tokens)
+        for _ in range(_NUM_ROWS)
+    ]
+    rows = ([chance.randrange(vocab_size) for _ in range(length)] for length in lengths)
     return tuple(
         Record({"text": " ".join(map(str, row))}, "synthetic", line) for line, row in enumerate(rows, 1)
     )

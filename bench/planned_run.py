@@ -35,6 +35,7 @@ class PlannedRequest(BaseModel):
         model_folder: The model of both.
         vocab_size: Of the model.
         warm_ups: Steps of each silo in the second job that do not count.
+        min_tokens: Of the shortest rows; None for rows of ``max_tokens``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class PlannedRequest(BaseModel):
     model_folder: Path
     vocab_size: int
     warm_ups: int = 3
+    min_tokens: int | None = None
 
 
 class PlannedAnswer(BaseModel):
@@ -53,7 +55,7 @@ class PlannedAnswer(BaseModel):
         step_seconds: Of the trunk's steps that count, as the silos told.
         step_bytes: Of one silo, both directions.
         planned_step_seconds: ``seconds_per_step`` of the plan.
-        planned_step_bytes: ``max_wire_bytes_per_step``; every row has ``max_tokens`` tokens here.
+        planned_step_bytes: ``max_wire_bytes_per_step``: of rows of ``max_tokens``.
         assumptions: What the plan took for known.
     """
 
@@ -69,7 +71,7 @@ class PlannedAnswer(BaseModel):
 def run(request: PlannedRequest) -> PlannedAnswer:
     """Start a platform, learn, plan, train, and stop it."""
     end_with_parent()
-    rows = synthetic_records(request.first, vocab_size=request.vocab_size)
+    rows = synthetic_records(request.first, vocab_size=request.vocab_size, min_tokens=request.min_tokens)
     asked = FederationRequest(
         spec=request.first, model_folder=request.model_folder, vocab_size=request.vocab_size
     )

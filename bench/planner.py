@@ -3,9 +3,10 @@
 Each row trains one shape under one schedule, in one process whose parties share its cores, and asks the
 planner (splitlearn.planning) for the same. The process measures its own speed before and after it trains,
 and the planner gets the mean: what else the machine does, both meet. The rows ``platform`` are jobs of a real
-platform on this machine, planned by its control plane from what a job before told of the silos. It takes
-every party for one with a core of its own, so no more of them compute at once than there are cores. Memory
-is measured role by role in processes of their own, as in bench.party_memory.
+platform on this machine, planned by its control plane from what a job before told of its parties. It takes
+every party for one with a core of its own, so no more of them compute at once than there are cores. Where
+rows are of several lengths, the bytes planned are the most that there can be. Memory is measured role by role
+in processes of their own, as in bench.party_memory.
 
 ``of it``: what was predicted as a share of what was measured; the target is 0.75 to 1.25.
 """
@@ -49,7 +50,7 @@ WARM_UPS = 3
 _MIB = 1 << 20
 _MILLISECONDS = 1000
 _COLUMNS = (
-    "dim x layers", "adapter", "schedule", "blocks", "silos", "RTT ms", "where",
+    "dim x layers", "adapter", "schedule", "blocks", "silos", "rows", "RTT ms", "where",
     "step s", "planned", "of it", "bytes/step", "planned", "of it",
 )  # fmt: skip
 _MEMORY_COLUMNS = ("role", "dim x layers", "adapter", "measured MiB", "planned MiB", "of it")
@@ -57,7 +58,7 @@ _MEMORY_COLUMNS = ("role", "dim x layers", "adapter", "measured MiB", "planned M
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """One row: what is trained, and how."""
+    """One row: what is trained, and how; on a platform perhaps with rows from ``min_tokens`` on."""
 
     case: Case
     schedule: str
@@ -66,6 +67,7 @@ class Shape:
     round_trip_ms: int = 0
     replicas: int = 1
     on_platform: bool = False
+    min_tokens: int | None = None
 
     @property
     def fields(self) -> dict[str, object]:
@@ -93,6 +95,13 @@ SHAPES = (
     Shape(case=_case(256, 6), schedule="serial", num_silos=1, on_platform=True),
     Shape(case=_case(256, 6), schedule="client-batching", num_silos=2, on_platform=True),
     Shape(case=_case(512, 8), schedule="serial", num_silos=2, on_platform=True),
+    Shape(
+        case=_case(256, 6, max_tokens=128),
+        schedule="client-batching",
+        num_silos=2,
+        on_platform=True,
+        min_tokens=16,
+    ),
 )
 QUICK = (SHAPES[0], SHAPES[2])
 
@@ -196,7 +205,12 @@ async def _measure_platform(shape: Shape, steps: int, environment: Mapping[str, 
             for seed in (0, 1)
         )
         request = PlannedRequest(
-            first=first, second=second, model_folder=folder, vocab_size=case.vocab_size, warm_ups=WARM_UPS
+            first=first,
+            second=second,
+            model_folder=folder,
+            vocab_size=case.vocab_size,
+            warm_ups=WARM_UPS,
+            min_tokens=shape.min_tokens,
         )
         async with child("bench.planned_run", request, environment=environment) as running:
             answer = await running.receive(PlannedAnswer)
@@ -220,9 +234,8 @@ def plan_for(spec: JobSpec, folder: ModelFolder, speed: Speed, round_trip_ms: in
     layers = spec.silos[0].cut
     line = Line(round_trip_seconds=round_trip_ms / _MILLISECONDS)
     around = Surroundings(
-        trunk=speed,
+        trunks=[speed] * spec.replicas,
         silos={silo.name: SiloPlace(speed, line) for silo in spec.silos},
-        num_workers=spec.replicas,
         cores=Cores(number=usable_cores(), is_one_process=True),
     )
     cut = folder.cut(bottom_layers=layers.bottom_layers, top_layers=layers.top_layers)
@@ -274,6 +287,7 @@ def _names(shape: Shape) -> Row:
         "replicas": shape.replicas,
         "silo_blocks": shape.silo_blocks,
         "silos": shape.num_silos,
+        "row_tokens": [shape.min_tokens or shape.case.max_tokens, shape.case.max_tokens],
         "round_trip_ms": shape.round_trip_ms,
         "where": "platform" if shape.on_platform else "one process",
     }
@@ -333,6 +347,7 @@ def _cells(row: Row) -> list[str]:
         row["schedule"] + replicas,
         row["silo_blocks"],
         str(row["silos"]),
+        "-".join(map(str, sorted(set(row["row_tokens"])))),
         str(row["round_trip_ms"]),
         row["where"],
         f"{row['step_seconds']:.3f}",

@@ -51,7 +51,7 @@ def choose(
         now: The server's time.
     """
     workers = able_workers(session, settings, spec, manifest, silos, now=now)
-    known = surroundings_of(session, silos, workers)
+    known = surroundings_of(session, spec, silos, workers)
     hosts = [Host(worker.name, worker_view(worker).memory_bytes) for worker in workers]
     candidates = [
         candidate(each, manifest, known)

@@ -62,9 +62,9 @@ def plan(session: Session, settings: Settings, checked: Checked, *, now: datetim
     roles = [_role(folder, manifest, cut, role, spec) for role in Role]
     need = need_of(manifest, spec)
     workers = able_workers(session, settings, spec, manifest, checked.silos, now=now)
-    known = surroundings_of(session, checked.silos, workers)
+    known = surroundings_of(session, spec, checked.silos, workers)
     prediction = predict(spec, folder, cut, known.around)
-    assumptions = [*known.assumptions, *_of_replicas(spec, known.around.num_workers)]
+    assumptions = [*known.assumptions, *_of_replicas(spec, len(workers))]
 
     def lay(devices: Sequence[DeviceMemory], *, on_heap: bool) -> Sequence[LayerRange]:
         return lay_trunk(folder, cut, Training.of(spec, Role.TRUNK, on_heap=on_heap), devices)

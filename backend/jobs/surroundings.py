@@ -1,33 +1,21 @@
 """What is known of whoever would take part in a job: speeds and lines, as parties have told of them.
 
-A worker tells its speed when it starts. A silo's follows from its last job: what it computed there, by the
-numbers that it sent, against what the planner says of that job. Where nothing is known, something usual is
-taken, and said.
+By what they computed in earlier jobs (:mod:`backend.jobs.experience`); a worker without one by the test of
+its speed that it makes when it starts. Where nothing is known, something usual is taken, and said.
 """
 
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.db.models import Job, JobSilo, Metric, Model, Silo, Worker
+from backend.db.models import Silo, Worker
+from backend.jobs.experience import SiloExperience, experience_of, speed_of_worker
 from splitlearn.control_plane.schemas import CapabilitiesBody
-from splitlearn.planning import (
-    NOMINAL_SPEED,
-    Line,
-    ModelManifest,
-    SiloPlace,
-    Speed,
-    Surroundings,
-    predict,
-)
+from splitlearn.planning import NOMINAL_SPEED, Line, SiloPlace, Speed, Surroundings
 from splitlearn.spec import JobSpec
 
 _ROUND_TRIP_SECONDS = 0.02  # between two sites of one country
-_NUMBERS = 50
-"""Of a silo's newest steps: enough for a median."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,94 +31,57 @@ class Known:
     assumptions: tuple[str, ...]
 
 
-def surroundings_of(session: Session, silos: Sequence[Silo], workers: Sequence[Worker]) -> Known:
+def surroundings_of(
+    session: Session, spec: JobSpec, silos: Sequence[Silo], workers: Sequence[Worker]
+) -> Known:
     """Return what is known of these.
 
     Args:
         session: Of the database.
-        silos: The job's roster.
-        workers: That could host its trunk, the one that would be taken first.
+        spec: The job; its schedule may be open.
+        silos: Its roster.
+        workers: That could host its trunk, the one that would be taken first; at most one is asked for each
+            silo, as there are no more replicas than silos.
     """
-    assumptions: list[str] = []
-    trunk = _speed_of(workers[0]) if workers else None
-    if trunk is None:
-        who = f"worker {workers[0].name!r} has not told its speed" if workers else "no worker can take it now"
-        assumptions.append(f"{who}: its seconds are those of one usual core")
-    found = {silo.name: _place_of(session, silo) for silo in silos}
-    without_speed = [name for name, (speed, _) in found.items() if speed is None]
-    if without_speed:
-        assumptions.append(f"{_names(without_speed)} finished no job yet: taken for one usual core each")
-    without_line = [name for name, (_, trip) in found.items() if trip is None]
-    if without_line:
-        assumptions.append(
-            f"the round trip of {_names(without_line)} was not measured: taken for {_ROUND_TRIP_SECONDS:g} s"
-        )
-    assumptions.append(
-        "every party is taken to have its cores to itself, lines to be no narrower than needed, "
-        "every row to be max_tokens long"
-    )
-    places = {
-        name: SiloPlace(speed or NOMINAL_SPEED, Line(_ROUND_TRIP_SECONDS if trip is None else trip))
-        for name, (speed, trip) in found.items()
-    }
-    around = Surroundings(trunk=trunk or NOMINAL_SPEED, silos=places, num_workers=max(1, len(workers)))
-    return Known(around, tuple(assumptions))
+    hosts = workers[: len(silos)]
+    known = {worker.name: _speed_of(session, spec, worker) for worker in hosts}
+    found = {silo.name: experience_of(session, spec, silo) for silo in silos}
+    trunks = [speed or NOMINAL_SPEED for speed in known.values()] or [NOMINAL_SPEED]
+    around = Surroundings(trunks=trunks, silos={name: _place(each) for name, each in found.items()})
+    return Known(around, tuple(_assumptions(spec, known, found)))
 
 
-def _speed_of(worker: Worker) -> Speed | None:
+def _speed_of(session: Session, spec: JobSpec, worker: Worker) -> Speed | None:
     told = CapabilitiesBody.model_validate(worker.capabilities) if worker.capabilities else None
-    return told.speed.speed() if told is not None and told.speed is not None else None
-
-
-def _place_of(session: Session, silo: Silo) -> tuple[Speed | None, float | None]:
-    """Return a silo's speed and round trip by its last job; None for what that does not tell."""
-    query = (
-        select(Job, Model)
-        .join(JobSilo, JobSilo.job_id == Job.id)
-        .join(Model, Model.id == Job.model_id)
-        .where(JobSilo.silo_id == silo.id, JobSilo.finish_outcome == "completed")
-        .order_by(JobSilo.finished_at.desc())
-        .limit(1)
-    )
-    found = session.execute(query).one_or_none()
-    if found is None:
-        return None, None
-    job, model = found
-    computed = list(_numbers(session, job, silo, "compute_seconds"))
-    trips = list(_numbers(session, job, silo, "round_trip_seconds"))
-    speed = None
-    if computed and model.manifest is not None:
-        manifest = ModelManifest.model_validate(model.manifest)
-        speed = speed_by_step(JobSpec.parse(job.spec_bytes), manifest, statistics.median(computed))
-    return speed, (statistics.median(trips) if trips else None)
-
-
-def speed_by_step(spec: JobSpec, manifest: ModelManifest, seconds: float) -> Speed | None:
-    """Return the speed of a silo that computed for so long in each step of a job; None where that is no time.
-
-    Args:
-        spec: The job.
-        manifest: Its model.
-        seconds: In the median over its steps.
-    """
-    if seconds <= 0:
+    if told is None or told.speed is None:
         return None
-    folder, layers = manifest.folder(), spec.silos[0].cut
-    cut = folder.cut(bottom_layers=layers.bottom_layers, top_layers=layers.top_layers)
-    nominal = SiloPlace(NOMINAL_SPEED)
-    around = Surroundings(trunk=NOMINAL_SPEED, silos={silo.name: nominal for silo in spec.silos})
-    return NOMINAL_SPEED.times(predict(spec, folder, cut, around).silo_seconds / seconds)
+    return speed_of_worker(session, spec, worker, told.speed.speed())
 
 
-def _numbers(session: Session, job: Job, silo: Silo, name: str) -> Iterator[float]:
-    """Yield the newest numbers of one kind, found by the primary key's beginning."""
-    query = (
-        select(Metric.value)
-        .where(Metric.job_id == job.id, Metric.party == f"silo:{silo.name}", Metric.name == name)
-        .order_by(Metric.round.desc(), Metric.step.desc())
-        .limit(_NUMBERS)
-    )
-    yield from session.scalars(query)
+def _place(known: SiloExperience) -> SiloPlace:
+    trip = known.round_trip_seconds
+    line = Line(_ROUND_TRIP_SECONDS if trip is None else trip)
+    return SiloPlace(known.speed or NOMINAL_SPEED, line, row_tokens=known.row_tokens)
+
+
+def _assumptions(
+    spec: JobSpec, workers: Mapping[str, Speed | None], silos: Mapping[str, SiloExperience]
+) -> Iterator[str]:
+    if not workers:
+        yield "no worker can take it now: its seconds are those of one usual core"
+    for name in (name for name, speed in workers.items() if speed is None):
+        yield f"worker {name!r} has not told its speed: its seconds are those of one usual core"
+    if without := [name for name, known in silos.items() if known.speed is None]:
+        yield f"{_names(without)} finished no job yet: taken for one usual core each"
+    if without := [name for name, known in silos.items() if known.round_trip_seconds is None]:
+        yield f"the round trip of {_names(without)} was not measured: taken for {_ROUND_TRIP_SECONDS:g} s"
+    lengths = {name: known.row_tokens for name, known in silos.items() if known.row_tokens is not None}
+    if lengths:
+        told = ", ".join(f"{name}'s {tokens:.0f}" for name, tokens in lengths.items())
+        yield f"rows are as long as in an earlier job: of {spec.max_tokens} tokens, {told} in the mean"
+    if without := [name for name in silos if name not in lengths]:
+        yield f"the rows of {_names(without)} are taken for max_tokens long each: {spec.max_tokens}"
+    yield "every party is taken to have its cores to itself, lines to be no narrower than needed"
 
 
 def _names(names: Sequence[str]) -> str:

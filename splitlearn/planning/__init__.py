@@ -41,8 +41,10 @@ from splitlearn.planning.prediction import (
     SiloPlace,
     Surroundings,
     predict,
+    silo_step_seconds,
     sum_bytes,
     sums_per_round,
+    trunk_step_seconds,
 )
 from splitlearn.planning.sizes import (
     Size,
@@ -102,9 +104,11 @@ __all__ = [
     "read_header",
     "role_of",
     "segment_sizes",
+    "silo_step_seconds",
     "sum_bytes",
     "sums_per_round",
     "tensors_by_role",
+    "trunk_step_seconds",
     "wire_bytes_per_token",
     "with_schedule",
 ]

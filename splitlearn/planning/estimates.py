@@ -131,6 +131,7 @@ class Training:
         batch_size: int | None = None,
         on_heap: bool = True,
         num_silos: int | None = None,
+        row_tokens: int | None = None,
     ) -> "Training":
         """Return how a job trains a segment.
 
@@ -140,6 +141,7 @@ class Training:
             batch_size: Rows of each silo; None for the job's own.
             on_heap: See the attribute.
             num_silos: Whose rows a trunk has in flight at once; None for as many as the schedule says.
+            row_tokens: Of each row; None for ``max_tokens``, the most that there can be.
         """
         is_trunk = role is Role.TRUNK
         if num_silos is None:
@@ -148,7 +150,7 @@ class Training:
         return cls(
             adapter=spec.adapter,
             optimizer=spec.optimizer,
-            batch=Batch((batch_size or spec.batch_size) * together, spec.max_tokens),
+            batch=Batch((batch_size or spec.batch_size) * together, row_tokens or spec.max_tokens),
             trains=is_trunk or spec.silo_blocks != "frozen",
             on_heap=on_heap,
             recomputes=spec.gradient_checkpointing,

@@ -29,6 +29,8 @@ _SEGMENT_CALLS = 1
 """Calling a segment, which makes masks and positions and takes what is padded out, costs as a layer does."""
 _ADAPTER_CALLS = 1.5
 """Calling a layer whose products have adapters beside them costs half as much again."""
+_FORWARD_CALL = 0.5
+"""Of a layer's two calls, the one forward."""
 _UNDO_SHARE = 0.75  # on top: parameters and both moments are copied before every step
 
 
@@ -141,7 +143,7 @@ def batch_work(folder: ModelFolder, cut: Cut, role: Role, training: Training) ->
     products = passes * parameters + (_adapter_passes(folder, cut, role, training))
     attention = _ATTENTION_PRODUCTS * Widths.of(folder).attention * training.batch.row_tokens
     num_layers = len(cut.layers(role))
-    scores = (3 if calls >= 1 else 1) * attention * num_layers  # nothing of a score is a parameter
+    scores = _score_passes(role, training) * attention * num_layers  # nothing of a score is a parameter
     head = _head(folder, training) if role is Role.TOP else 0
     return Work(
         width=folder.hidden_size,
@@ -192,19 +194,25 @@ def _adapter_parameters(folder: ModelFolder, cut: Cut, role: Role, adapter: Lora
 def _passes(role: Role, training: Training) -> tuple[int, float]:
     """Return how often a weight is multiplied with, and how much of a layer's two calls happens.
 
-    Forward; the gradient of what came in; the gradient of the weight itself, where it is trained.
+    Forward, once more where it is recomputed; the gradient of what came in; the gradient of the weight
+    itself, where it is trained.
     """
     is_full = training.trains and not isinstance(training.adapter, LoraAdapter)
     if role is Role.BOTTOM and not training.trains:
-        return 1, 0.5
+        return 1, _FORWARD_CALL
     calls = _ADAPTER_CALLS if training.trains and not is_full else 1.0
-    return (3 if is_full else 2), calls
+    again = int(training.recomputes)
+    return (3 if is_full else 2) + again, calls * (1 + again * _FORWARD_CALL)
+
+
+def _score_passes(role: Role, training: Training) -> int:
+    return 1 if role is Role.BOTTOM and not training.trains else 3 + int(training.recomputes)
 
 
 def _adapter_passes(folder: ModelFolder, cut: Cut, role: Role, training: Training) -> int:
     if not training.trains or not isinstance(training.adapter, LoraAdapter):
         return 0
-    return 3 * _adapter_parameters(folder, cut, role, training.adapter)
+    return (3 + int(training.recomputes)) * _adapter_parameters(folder, cut, role, training.adapter)
 
 
 def _active_parameters(folder: ModelFolder, cut: Cut, role: Role) -> float:

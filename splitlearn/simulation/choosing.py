@@ -38,7 +38,7 @@ def choose_here(spec: JobSpec, folder: ModelFolder, *, memory_bytes: int | None 
     layers = spec.silos[0].cut
     cut = folder.cut(bottom_layers=layers.bottom_layers, top_layers=layers.top_layers)
     around = Surroundings(
-        trunk=NOMINAL_SPEED,
+        trunks=[NOMINAL_SPEED],
         silos={silo.name: SiloPlace(NOMINAL_SPEED) for silo in spec.silos},
         cores=Cores(number=1, is_one_process=True),
     )

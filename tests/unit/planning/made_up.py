@@ -101,4 +101,4 @@ def around(spec: JobSpec, *, round_trip_seconds: float = 0.0, num_workers: int =
     """Parties that are all alike, each on a machine of its own."""
     line = Line(round_trip_seconds)
     silos = {silo.name: SiloPlace(SPEED, line) for silo in spec.silos}
-    return Surroundings(trunk=SPEED, silos=silos, num_workers=num_workers)
+    return Surroundings(trunks=[SPEED] * num_workers, silos=silos)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from splitlearn.planning import predict, sum_bytes, sums_per_round
@@ -50,6 +52,34 @@ class TestPredict:
         called = SPEED.layer_seconds  # the segment itself, whatever its layers
         assert more.trunk_seconds == pytest.approx(2 * few.trunk_seconds - called)
         assert more.silo_seconds == few.silo_seconds
+
+    def test_shorter_rows_take_less_but_the_most_bytes_stay(self) -> None:
+        folder, spec = llama(), job()
+        longest = around(spec)
+        places = {name: replace(place, row_tokens=8.0) for name, place in longest.silos.items()}
+        full, half = (
+            predict(spec, folder, cut_of(folder), each) for each in (longest, replace(longest, silos=places))
+        )
+        asked_short = predict(job(max_tokens=8), folder, cut_of(folder), longest)
+        assert half.step_seconds == pytest.approx(asked_short.step_seconds)
+        assert half.step_seconds < full.step_seconds
+        assert half.step_bytes == full.step_bytes
+
+    def test_of_silos_with_rows_of_two_lengths_the_trunk_computes_both(self) -> None:
+        folder, spec = llama(), job(2)
+        known = around(spec)
+        places = {"silo-0": replace(known.silos["silo-0"], row_tokens=8.0), "silo-1": known.silos["silo-1"]}
+        found = predict(spec, folder, cut_of(folder), replace(known, silos=places))
+        alike = predict(job(2, max_tokens=12), folder, cut_of(folder), known)
+        assert found.trunk_seconds == pytest.approx(alike.trunk_seconds)
+
+    def test_the_slower_of_two_workers_is_waited_for(self) -> None:
+        folder, spec = llama(), job(4, schedule="hierarchical", replicas=2)
+        known = around(spec, num_workers=2)
+        slow = replace(known, trunks=[SPEED, SPEED.times(0.5)])
+        alike, unlike = (predict(spec, folder, cut_of(folder), each) for each in (known, slow))
+        assert unlike.trunk_seconds == pytest.approx(2 * alike.trunk_seconds)
+        assert unlike.step_seconds - alike.step_seconds == pytest.approx(alike.trunk_seconds)
 
 
 class TestSums:

@@ -56,6 +56,11 @@ class TestBatchWork:
         added = 3 * 2 * (2 * WIDTH) * (LAYERS - 2) * ROWS * TOKENS
         assert spared == pytest.approx(2 * LAYER_MATRICES * (LAYERS - 2) * ROWS * TOKENS - added)
 
+    def test_what_is_recomputed_passes_a_layer_once_more(self) -> None:
+        plain, again = (work(Role.TRUNK, job(gradient_checkpointing=on)) for on in (False, True))
+        assert again.flops == pytest.approx(4 / 3 * plain.flops)
+        assert again.layer_calls == pytest.approx(1.5 * plain.layer_calls)
+
     def test_a_trunk_of_all_silos_computes_all_their_rows(self) -> None:
         folder = llama()
         one, all_ = (
