@@ -40,12 +40,12 @@ class EvaluationSpec(Frozen):
         min_delta: An evaluation improves the loss where it is lower than the best by more than this, in nats.
     """
 
-    before_training: bool = Field(default=True, exclude_if=_is_set)
+    before_training: bool = Field(default=True, strict=True, exclude_if=_is_set)
     every_rounds: int = Field(default=0, ge=0, le=100_000)
     holdout: float = Field(default=0.1, gt=0, le=0.5)
     batch_size: int = Field(default=8, ge=1, le=4096)
     max_rows: int = Field(default=256, ge=1, le=1_000_000)
-    keep_best: bool = Field(default=False, exclude_if=_is_unset)
+    keep_best: bool = Field(default=False, strict=True, exclude_if=_is_unset)
     patience_evaluations: int = Field(default=0, ge=0, le=100_000, exclude_if=_is_unset)
     min_delta: float = Field(default=0.0, ge=0, le=100, exclude_if=_is_unset)
 
@@ -63,6 +63,10 @@ class EvaluationSpec(Frozen):
                 "leave it out"
             )
         return self
+
+    def evaluations_before_the_end(self, rounds: int) -> int:
+        """Return after how many rounds but the last of a job of so many is evaluated."""
+        return (rounds - 1) // self.every_rounds if self.every_rounds else 0
 
     @property
     def watches(self) -> bool:

@@ -102,7 +102,7 @@ class LoraAdapter(Frozen):
     alpha: float = Field(default=16.0, gt=0, le=65536)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ()
-    freeze_a: bool = False
+    freeze_a: bool = Field(default=False, strict=True)
 
 
 class AdamWSpec(Frozen):
@@ -227,7 +227,7 @@ class JobSpec(Frozen):
     replicas: int = Field(default=1, ge=1, le=MAX_SILOS)
     replica_schedule: Literal["client-batching", "serial"] = "client-batching"
     replica_moments: Literal["averaged", "kept"] = "averaged"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(default=False, strict=True)
     start_from: str | None = Field(default=None, min_length=1, max_length=1024)
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ document that is stored or signed means what it meant. Whoever makes a job of wh
 API, the demo, a comparison) fills it in here, and the canonical bytes state it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,9 +123,25 @@ def _stays_as_it_was(spec: JobSpec, problem: str) -> Filled:
 
 
 def _noted(spec: JobSpec, *notes: str) -> Filled:
+    return Filled(spec, (*notes, *_worth_knowing(spec)))
+
+
+def _worth_knowing(spec: JobSpec) -> Iterator[str]:
     if spec.silo_blocks == "averaged" and isinstance(spec.adapter, LoraAdapter) and not spec.adapter.freeze_a:
-        return Filled(spec, (*notes, _LORA_AVERAGED))
-    return Filled(spec, notes)
+        yield _LORA_AVERAGED
+    asked = spec.evaluation
+    after = asked.evaluations_before_the_end(spec.rounds)
+    could_be_worse = after if asked.before_training else max(0, after - 1)
+    if asked.patience_evaluations > could_be_worse:
+        yield (
+            f"evaluation.patience_evaluations: {asked.patience_evaluations} never ends this job early: "
+            f"between its first evaluation and its last there {_number_of(could_be_worse)}; lower it or "
+            f"every_rounds ({asked.every_rounds}), or ask for more than {spec.rounds} rounds"
+        )
+
+
+def _number_of(evaluations: int) -> str:
+    return "is 1 other" if evaluations == 1 else f"are {evaluations or 'no'} others"
 
 
 _LORA_AVERAGED = (

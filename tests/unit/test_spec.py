@@ -56,6 +56,10 @@ class TestParse:
             ({"turn_steps": 99, "schedule": "serial"}, "turn_steps: 99 is more than steps_per_round 10"),
             ({"model": ""}, "model"),
             ({"rounds": "many"}, "rounds"),
+            ({"evaluation": {"every_rounds": 1, "keep_best": "yes"}}, r"keep_best: .*boolean; got 'yes'"),
+            ({"evaluation": {"before_training": 0}}, r"before_training: .*boolean; got 0"),
+            ({"adapter": {"kind": "lora", "freeze_a": "no"}}, r"freeze_a: .*boolean; got 'no'"),
+            ({"gradient_checkpointing": 1}, r"gradient_checkpointing: .*boolean; got 1"),
         ],
     )
     def test_refuses_by_name(self, changes: dict[str, Any], says: str) -> None:

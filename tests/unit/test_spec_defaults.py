@@ -115,3 +115,29 @@ class TestAveragedLora:
     )
     def test_alone_is_told_so(self, fields: dict[str, Any]) -> None:
         assert fill(**fields).notes == ()
+
+
+class TestPatience:
+    @pytest.mark.parametrize(
+        ("evaluation", "others"),
+        [
+            ({"every_rounds": 10, "patience_evaluations": 1}, "there are no others"),
+            ({"every_rounds": 2, "patience_evaluations": 3}, "there are 2 others"),
+            ({"every_rounds": 2, "patience_evaluations": 2, "before_training": False}, "there is 1 other"),
+        ],
+    )
+    def test_that_never_acts_is_told_so(self, evaluation: dict[str, Any], others: str) -> None:
+        (note,) = fill(rounds=5, evaluation=evaluation).notes
+        assert f"between its first evaluation and its last {others}; lower it or every_rounds" in note
+
+    @pytest.mark.parametrize(
+        "evaluation",
+        [
+            {"every_rounds": 2, "patience_evaluations": 2},
+            {"every_rounds": 2, "patience_evaluations": 1, "before_training": False},
+            {"every_rounds": 10, "keep_best": True},
+            {},
+        ],
+    )
+    def test_that_can_act_is_not(self, evaluation: dict[str, Any]) -> None:
+        assert fill(rounds=5, evaluation=evaluation).notes == ()
