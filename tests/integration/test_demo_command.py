@@ -29,6 +29,10 @@ FEW = (
     "--max-tokens",
     "24",
 )
+WHERE = (
+    pytest.param(("--in-process",), id="one process"),
+    pytest.param((), id="platform", marks=[pytest.mark.slow, pytest.mark.long]),
+)
 RESUMABLE = ("--rounds", "3", "--steps-per-round", "4", "--batch-size", "2", "--eval-rows", "6")
 Demo = Callable[..., Result]
 
@@ -83,7 +87,7 @@ class TestResults:
             *FEW, "--model", test_data / "models" / "stories260K", "--silos", "2", "--schedule", "serial",
             "--turn-steps", "1", "--data", test_data / "data/glue/SST-2/dev.tsv", "--task", "choice",
             "--columns", "text=sentence", "--prompt", "{text} It was", "--answers", "0=bad,1=good",
-            "--adapter", "lora", "--silo-blocks", "local", "--codec", "int8",
+            "--adapter", "lora", "--silo-blocks", "local", "--codec", "int8", "--in-process",
         )  # fmt: skip
         assert shown.exit_code == 0, shown.output
         content = result()
@@ -96,7 +100,7 @@ class TestResults:
     def test_own_notes_and_tiny_model_need_nothing(
         self, demo: Demo, result: Callable[..., dict[str, Any]]
     ) -> None:
-        shown = demo(*RESUMABLE, "--model", "tiny-glm", "--no-centralised", "--threads", "2")
+        shown = demo(*RESUMABLE, "--model", "tiny-glm", "--no-centralised", "--threads", "2", "--in-process")
         assert shown.exit_code == 0, shown.output
         content = result()
         assert content["threads"] == 2
@@ -129,10 +133,13 @@ class TestResults:
         assert "schedule: client-batching was chosen (1 worker; a round takes about" in said
         assert result()["schedule"] == "client-batching"
 
-    @pytest.mark.slow
-    def test_a_second_run_keeps_the_first(self, demo: Demo, tmp_path: Path) -> None:
-        assert demo(*FEW, "--no-centralised", "--silos", "1").exit_code == 0
-        shown = demo(*FEW, "--no-centralised", "--silos", "1")
+    @pytest.mark.parametrize("where", WHERE)
+    def test_a_second_run_keeps_the_first(
+        self, demo: Demo, tmp_path: Path, *, where: tuple[str, ...]
+    ) -> None:
+        arguments = (*FEW, "--no-centralised", "--silos", "1", *where)
+        assert demo(*arguments).exit_code == 0
+        shown = demo(*arguments)
         assert shown.exit_code == 0
         assert "is now in" in shown.output
         assert (tmp_path / "run" / "earlier" / "1" / "silos" / "harbour" / "result").is_dir()
@@ -216,7 +223,9 @@ class TestBadInput:
     ) -> None:
         rows = ["so many words in one line of text that it cannot fit " * 9, *["short"] * 11]
         (tmp_path / "rows.txt").write_text("\n".join(rows))
-        shown = demo(*FEW, "--data", tmp_path / "rows.txt", "--silos", "1", "--no-centralised")
+        shown = demo(
+            *FEW, "--data", tmp_path / "rows.txt", "--silos", "1", "--no-centralised", "--in-process"
+        )
         assert shown.exit_code == 0, shown.output
         assert result()["silos"][0]["rows_truncated"] == 1
         assert "1 of 12 rows cut to 24 tokens" in shown.output
@@ -267,11 +276,17 @@ def tensors(folder: str) -> dict[str, torch.Tensor]:
 
 
 class TestSignals:
-    @pytest.mark.slow
+    @pytest.mark.parametrize("where", WHERE)
     def test_resuming_gives_what_an_undisturbed_run_gives(
-        self, demo: Demo, result: Callable[..., dict[str, Any]], tmp_path: Path
+        self,
+        demo: Demo,
+        result: Callable[..., dict[str, Any]],
+        tmp_path: Path,
+        *,
+        where: tuple[str, ...],
     ) -> None:
-        arguments = (*RESUMABLE, "--no-centralised", "--silo-blocks", "local", "--steps-per-round", "8")
+        job = ("--no-centralised", "--silo-blocks", "local", "--steps-per-round", "8")
+        arguments = (*RESUMABLE, *job, *where)
         process = _Process(tmp_path, *arguments)
         exit_code, errors = process.interrupt(after="round 1/3 finished", signum=signal.SIGINT)
         assert exit_code == 130, errors

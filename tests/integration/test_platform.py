@@ -98,7 +98,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-@pytest.fixture(params=["SQLite and a folder", "PostgreSQL and Redis"])
+@pytest.fixture(params=[pytest.param("SQLite and a folder", marks=pytest.mark.long), "PostgreSQL and Redis"])
 def services(request: pytest.FixtureRequest) -> dict[str, str]:
     """The settings that name the database and the broker."""
     if request.param.startswith("SQLite"):

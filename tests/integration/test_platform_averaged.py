@@ -44,7 +44,10 @@ def in_process(inputs: Inputs, folder: Path) -> SimulationResult:
 class TestPlatform:
     @pytest.mark.parametrize(
         "options",
-        [OPTIONS, replace(OPTIONS, schedule="hierarchical", replicas=2)],
+        [
+            OPTIONS,
+            pytest.param(replace(OPTIONS, schedule="hierarchical", replicas=2), marks=pytest.mark.long),
+        ],
         ids=["one-trunk", "replicas-in-turns"],
     )
     def test_averages_as_one_process_does_and_outlives_a_killed_agent_and_worker(

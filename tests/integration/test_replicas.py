@@ -232,6 +232,7 @@ class TestWhereEvaluationsDecide:
             with stage.worker():
                 run(test(stage))
 
+    @pytest.mark.long
     def test_of_two_workers_one_of_which_is_killed_in_an_evaluation_what_the_job_began_with(
         self, new_job: NewJob, rows: Callable[..., SiloData], tmp_path: Path
     ) -> None:
