@@ -60,6 +60,7 @@ class TestComparison:
 
 class TestMain:
     @pytest.mark.slow
+    @pytest.mark.long
     def test_measures_an_agent_and_a_client(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "memory.json"
         arguments = ["--dim", "64", "--layers", "3", "--steps", "1", "--threads", "1", "--json", str(path)]

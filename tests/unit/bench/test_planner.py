@@ -43,6 +43,7 @@ def test_the_mean_of_speeds_takes_the_mean_of_their_times() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_row_of_the_platform_is_planned_from_a_job_before() -> None:
     shape = Shape(case=TINY, schedule="client-batching", num_silos=2, on_platform=True)
     row = asyncio.run(measure(shape, 2, ENVIRONMENT))

@@ -55,7 +55,9 @@ class TestParse:
 
 
 class TestCompare:
-    @pytest.mark.parametrize("link", ["websocket", pytest.param("platform", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        "link", ["websocket", pytest.param("platform", marks=[pytest.mark.slow, pytest.mark.long])]
+    )
     def test_measures_processes_against_one(self, link: Link, tmp_path: Path) -> None:
         environments = Environments(split=ENVIRONMENT, reference=ENVIRONMENT)
         row = asyncio.run(compare(TINY, QUICK, environments, link=link)).row()

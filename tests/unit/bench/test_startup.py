@@ -90,6 +90,7 @@ class TestMain:
         assert arguments[0] in capsys.readouterr().err
 
     @pytest.mark.slow
+    @pytest.mark.long
     def test_measures_a_platform(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "startup.json"
         arguments = ["--silos", "1", "--rounds", "3", "--steps-per-round", "2", "--json", str(path)]
