@@ -133,10 +133,11 @@ def _worth_knowing(spec: JobSpec) -> Iterator[str]:
     after = asked.evaluations_before_the_end(spec.rounds)
     could_be_worse = after if asked.before_training else max(0, after - 1)
     if asked.patience_evaluations > could_be_worse:
+        sooner = "evaluate sooner (every_rounds), or ask for more rounds"
+        remedy = f"lower it, {sooner}" if could_be_worse else sooner
         yield (
             f"evaluation.patience_evaluations: {asked.patience_evaluations} never ends this job early: "
-            f"between its first evaluation and its last there {_number_of(could_be_worse)}; lower it or "
-            f"every_rounds ({asked.every_rounds}), or ask for more than {spec.rounds} rounds"
+            f"between its first evaluation and its last there {_number_of(could_be_worse)}; {remedy}"
         )
 
 

@@ -6,14 +6,16 @@ that it sent, against what the planner says of that step.
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.db.models import Job, JobSilo, JobState, Lease, Metric, Model, Silo, Worker
+from backend.metrics.reporters import silo_party, worker_party
 from splitlearn.planning import (
     NOMINAL_SPEED,
     Cut,
@@ -31,29 +33,75 @@ _LOOKED_AT = 8
 _NUMBERS = 50
 """Of its newest steps: enough for a median."""
 _WARM = 2 / 3
-"""The share of these that counts, the newest: a process's first steps take twice as long."""
+"""The share of these that counts, the newest: a process's first steps take longer."""
+
+_SPEED_GOES_WITH: Mapping[str, Callable[[JobSpec], object]] = {
+    "precision": lambda spec: spec.precision,
+    "adapter": lambda spec: spec.adapter.kind,
+    "gradient_checkpointing": lambda spec: spec.gradient_checkpointing,
+    "model": lambda spec: spec.model,
+}
+"""What changes how fast a device is at what the planner takes for the same work; the weightiest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSpeed:
+    """How fast a party is.
+
+    Attributes:
+        speed: In a job as it is asked for.
+        unlike: Fields in which the job that it was learned from is another, so that it may be wrong.
+    """
+
+    speed: Speed
+    unlike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SiloExperience:
-    """What a silo's earlier job tells of it.
+    """What a silo's earlier jobs tell of it.
 
     Attributes:
-        speed: None where the job does not tell.
+        speed: None where they do not tell.
         round_trip_seconds: To the gateway and back; None where that was not measured.
-        row_tokens: Of the rows that the asked job would train on, in the mean; None where they were others.
+        row_tokens: Of the rows that the asked job would train on, in the mean; None where none had them.
     """
 
-    speed: Speed | None = None
+    speed: KnownSpeed | None = None
     round_trip_seconds: float | None = None
     row_tokens: float | None = None
 
 
-NO_EXPERIENCE = SiloExperience()
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """A party's part in an earlier job.
+
+    Attributes:
+        job: The job.
+        manifest: Of its model.
+        party: Whose numbers are the party's.
+        dataset: The silo's; None for a worker.
+        at_once: How many silos the trunk served at once.
+    """
+
+    job: Job
+    manifest: Any
+    party: str
+    dataset: str | None = None
+    at_once: int = 1
+
+    @property
+    def spec(self) -> JobSpec:
+        return _parsed(self.job.spec_bytes)
+
+    def cut(self) -> tuple[ModelFolder, Cut]:
+        folder = ModelManifest.model_validate(self.manifest).folder()
+        layers = self.spec.silos[0].cut
+        return folder, folder.cut(bottom_layers=layers.bottom_layers, top_layers=layers.top_layers)
 
 
 def experience_of(session: Session, spec: JobSpec, silo: Silo) -> SiloExperience:
-    """Return what is known of a silo by a job that it finished.
+    """Return what is known of a silo by jobs that it finished.
 
     Args:
         session: Of the database.
@@ -61,36 +109,31 @@ def experience_of(session: Session, spec: JobSpec, silo: Silo) -> SiloExperience
         silo: The silo.
     """
     query = (
-        select(Job, Model, JobSilo.dataset)
+        select(Job, Model.manifest, JobSilo.dataset)
         .join(JobSilo, JobSilo.job_id == Job.id)
         .join(Model, Model.id == Job.model_id)
         .where(JobSilo.silo_id == silo.id, JobSilo.finish_outcome == "completed")
         .order_by(JobSilo.finished_at.desc())
         .limit(_LOOKED_AT)
     )
-    rows = session.execute(query).all()
-    found = max(rows, key=lambda row: _likeness(spec, row[0]), default=None)
-    if found is None:
-        return NO_EXPERIENCE
-    job, model, dataset = found
-    earlier = _parsed(job.spec_bytes)
-    party = f"silo:{silo.name}"
-    trips = list(_numbers(session, job, "round_trip_seconds", party))
-    length = row_tokens(earlier, _numbers(session, job, "valid_tokens", party))
-    computed = usual(_numbers(session, job, "compute_seconds", party))
+    party = silo_party(silo.name)
+    newest = [_Past(job, manifest, party, dataset) for job, manifest, dataset in session.execute(query).all()]
+    dataset = spec.silos[spec.silo_index(silo.name)].dataset
     speed = None
-    if computed is not None and model.manifest is not None:
-        folder, cut = _cut_of(earlier, ModelManifest.model_validate(model.manifest))
-        usually = silo_step_seconds(earlier, folder, cut, SiloPlace(NOMINAL_SPEED, row_tokens=length))
-        speed = NOMINAL_SPEED.times(usually / computed)
-    asked = spec.silos[spec.silo_index(silo.name)].dataset
-    known = dataset == asked and _has_the_same_rows(spec, earlier)
-    # The shortest: a ping that meets a busy machine takes longer, none takes less than the way.
-    return SiloExperience(speed, min(trips, default=None), length if known else None)
+    for past in sorted(newest, key=lambda past: _likeness(spec, past, dataset), reverse=True):
+        computed = usual(_numbers(session, past.job, "compute_seconds", party))
+        if computed is not None and past.manifest is not None:
+            place = SiloPlace(NOMINAL_SPEED, row_tokens=_length(session, past))
+            usually = silo_step_seconds(past.spec, *past.cut(), place)
+            speed = KnownSpeed(NOMINAL_SPEED.times(usually / computed), _unlike(spec, past))
+            break
+    lengths = (_length(session, past) for past in newest if _has_the_same_rows(spec, past, dataset))
+    known = next((length for length in lengths if length is not None), None)
+    return SiloExperience(speed, _round_trip(session, newest), known)
 
 
-def speed_of_worker(session: Session, spec: JobSpec, worker: Worker, told: Speed) -> Speed:
-    """Return a worker's speed by the last job whose trunk it hosted; without one, what it told itself.
+def speed_of_worker(session: Session, spec: JobSpec, worker: Worker, told: Speed) -> KnownSpeed:
+    """Return a worker's speed by a job whose trunk it hosted; without one, what it told itself.
 
     Args:
         session: Of the database.
@@ -99,7 +142,7 @@ def speed_of_worker(session: Session, spec: JobSpec, worker: Worker, told: Speed
         told: Its speed by its own test, which a busy machine slows down.
     """
     query = (
-        select(Job, Model)
+        select(Job, Model.manifest, Lease.replica)
         .join(Lease, Lease.job_id == Job.id)
         .join(Model, Model.id == Job.model_id)
         .where(
@@ -112,20 +155,19 @@ def speed_of_worker(session: Session, spec: JobSpec, worker: Worker, told: Speed
         .order_by(Lease.released_at.desc())
         .limit(_LOOKED_AT)
     )
-    rows = session.execute(query).all()
-    found = max(rows, key=lambda row: _likeness(spec, row[0]), default=None)
-    if found is None:
-        return told
-    job, model = found
-    earlier = _parsed(job.spec_bytes)
-    computed = usual(_numbers(session, job, "compute_seconds", f"worker:{worker.name}"))
-    # Of unequal shares it is not known which was this worker's.
-    if computed is None or model.manifest is None or len(set(map(len, earlier.shares))) > 1:
-        return told
-    place = SiloPlace(told, row_tokens=row_tokens(earlier, _numbers(session, job, "valid_tokens")))
-    at_once = [place] * (1 if earlier.takes_turns else len(earlier.shares[0]))
-    folder, cut = _cut_of(earlier, ModelManifest.model_validate(model.manifest))
-    return told.times(trunk_step_seconds(earlier, folder, cut, told, at_once) / computed)
+    newest = []
+    for job, manifest, replica in session.execute(query).all():
+        earlier = _parsed(job.spec_bytes)
+        if replica < len(earlier.shares):  # no meeting
+            at_once = 1 if earlier.takes_turns else len(earlier.shares[replica])
+            newest.append(_Past(job, manifest, worker_party(job, worker.name, replica), at_once=at_once))
+    for past in sorted(newest, key=lambda past: _likeness(spec, past), reverse=True):
+        computed = usual(_numbers(session, past.job, "compute_seconds", past.party))
+        if computed is not None and past.manifest is not None:
+            places = [SiloPlace(told, row_tokens=_length(session, past))] * past.at_once
+            usually = trunk_step_seconds(past.spec, *past.cut(), told, places)
+            return KnownSpeed(told.times(usually / computed), _unlike(spec, past))
+    return KnownSpeed(told)
 
 
 def usual(newest_first: Iterable[float]) -> float | None:
@@ -151,15 +193,25 @@ def row_tokens(spec: JobSpec, valid_tokens: Iterable[float]) -> float | None:
     return min(spec.max_tokens, statistics.fmean(steps) / (spec.batch_size * spec.accumulation_steps))
 
 
-def _likeness(spec: JobSpec, job: Job) -> tuple[bool, ...]:
-    """Return how like an earlier job is, the weightiest first: half precision has a speed of its own."""
-    earlier = _parsed(job.spec_bytes)
-    return earlier.precision == spec.precision, earlier.model == spec.model, _has_the_same_rows(spec, earlier)
+def _likeness(spec: JobSpec, past: _Past, dataset: str | None = None) -> tuple[bool, ...]:
+    """Return in what an earlier job is like the asked one, the weightiest first."""
+    unlike = _unlike(spec, past)
+    return *(name not in unlike for name in _SPEED_GOES_WITH), _has_the_same_rows(spec, past, dataset)
 
 
-def _has_the_same_rows(spec: JobSpec, earlier: JobSpec) -> bool:
+def _unlike(spec: JobSpec, past: _Past) -> tuple[str, ...]:
+    return tuple(name for name, value in _SPEED_GOES_WITH.items() if value(spec) != value(past.spec))
+
+
+def _has_the_same_rows(spec: JobSpec, past: _Past, dataset: str | None) -> bool:
     """Whether the same data set would become the same tokens in both."""
-    return (spec.model, spec.task, spec.max_tokens) == (earlier.model, earlier.task, earlier.max_tokens)
+    earlier = past.spec
+    return (spec.model, spec.task, spec.max_tokens, dataset) == (
+        earlier.model,
+        earlier.task,
+        earlier.max_tokens,
+        past.dataset,
+    )
 
 
 @lru_cache(maxsize=2 * _LOOKED_AT)
@@ -168,9 +220,20 @@ def _parsed(spec_bytes: bytes) -> JobSpec:
     return JobSpec.parse(spec_bytes)
 
 
-def _cut_of(spec: JobSpec, manifest: ModelManifest) -> tuple[ModelFolder, Cut]:
-    folder, layers = manifest.folder(), spec.silos[0].cut
-    return folder, folder.cut(bottom_layers=layers.bottom_layers, top_layers=layers.top_layers)
+def _length(session: Session, past: _Past) -> float | None:
+    """Return the mean length of a silo's rows in a job, of all silos' where the party is a worker."""
+    party = None if past.dataset is None else past.party
+    return row_tokens(past.spec, _numbers(session, past.job, "valid_tokens", party))
+
+
+def _round_trip(session: Session, pasts: Sequence[_Past]) -> float | None:
+    """Return the shortest ping of these jobs: one that meets a busy machine takes longer, none less."""
+    query = select(func.min(Metric.value)).where(
+        Metric.job_id.in_([past.job.id for past in pasts]),
+        Metric.party.in_({past.party for past in pasts}),
+        Metric.name == "round_trip_seconds",
+    )
+    return session.scalar(query) if pasts else None
 
 
 def _numbers(session: Session, job: Job, name: str, party: str | None = None) -> Iterator[float]:

@@ -64,7 +64,7 @@ def plan(session: Session, settings: Settings, checked: Checked, *, now: datetim
     workers = able_workers(session, settings, spec, manifest, checked.silos, now=now)
     known = surroundings_of(session, spec, checked.silos, workers)
     prediction = predict(spec, folder, cut, known.around)
-    assumptions = [*known.assumptions, *_of_replicas(spec, len(workers))]
+    assumptions = [*known.assumptions, *_of_replicas(spec, max(1, len(workers)))]
 
     def lay(devices: Sequence[DeviceMemory], *, on_heap: bool) -> Sequence[LayerRange]:
         return lay_trunk(folder, cut, Training.of(spec, Role.TRUNK, on_heap=on_heap), devices)

@@ -45,8 +45,8 @@ from backend.organizations.repository import find_project
 from backend.settings import Settings
 from splitlearn.errors import IdentityError, ModelError, SpecError, UnservedError
 from splitlearn.identity import Identity, sign_spec
-from splitlearn.planning import DEFAULT_SCHEDULE, ModelManifest, with_schedule
-from splitlearn.spec import JobSpec, SiloSpec
+from splitlearn.planning import DEFAULT_SCHEDULE, ModelManifest, unknown_targets, with_schedule
+from splitlearn.spec import JobSpec, LoraAdapter, SiloSpec
 from splitlearn.spec_defaults import Filled, fill_open_fields
 
 ANY_TASK = "any"
@@ -155,6 +155,7 @@ def check(
         manifest.folder().cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
     except ModelError as error:
         raise InvalidCutError(error.message) from error
+    _refuse_unknown_targets(spec, manifest)
     silos = tuple(_silo(session, part, spec, project.organization_id, lock=lock) for part in spec.silos)
     named = spec.model_copy(update={"model": f"{model.name}{_SEPARATOR}{manifest.digest()}"})
     if start is not None:
@@ -171,6 +172,17 @@ def check(
         notes=notes,
         start=start,
     )
+
+
+def _refuse_unknown_targets(spec: JobSpec, manifest: ModelManifest) -> None:
+    if not isinstance(spec.adapter, LoraAdapter):
+        return
+    unknown, known = unknown_targets(manifest.folder(), spec.adapter)
+    if unknown:
+        raise InvalidSpecError(
+            f"adapter.targets: {unknown[0]!r} is no linear module of the model's layers; choose among "
+            f"{', '.join(known)}"
+        )
 
 
 def _parse(fields: Mapping[str, Any], start: Start | None) -> Filled:

@@ -167,7 +167,10 @@ SILO_METRICS: Mapping[str, tuple[str, str]] = {
     "eval_wire_bytes": ("sealed bytes of evaluation so far", "size"),
     "resent_messages": ("messages sent again after lost connections", "how good the network is"),
     "peak_memory_bytes": ("largest resident memory of the job's process", "the machine"),
-    "round_trip_seconds": ("to the gateway and back, by the last ping", "how far away the silo is"),
+    "round_trip_seconds": (
+        "to the gateway and back, by the shortest ping",
+        "how far away the silo is",
+    ),
 }
 """Every number that an agent sends, by its name."""
 

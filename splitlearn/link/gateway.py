@@ -27,9 +27,15 @@ class _GatewayConnection(WatchedConnection, ClientConnection):
 class GatewayLink(WebsocketLink):
     """A link to the party on the other side of a gateway; made by :func:`connect_gateway`."""
 
-    def __init__(self, connection: ClientConnection, *, max_frame_bytes: int) -> None:
+    def __init__(self, connection: "_GatewayConnection", *, max_frame_bytes: int) -> None:
         super().__init__(connection)
+        self._watched = connection
         self._max_frame_bytes = max_frame_bytes
+
+    @property
+    def round_trip_seconds(self) -> float | None:
+        """To the gateway and back: the shortest ping of this connection; None before the first."""
+        return self._watched.round_trip_seconds
 
     async def send(self, frame: Buffer) -> None:
         """See :class:`~splitlearn.link.interface.Link`."""
@@ -91,6 +97,7 @@ async def connect_gateway(
         )
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
         raise LinkError(f"no gateway at {url}: {error}; check the address and that it is up") from error
+    assert isinstance(connection, _GatewayConnection)
     await _await_pairing(connection, url)
     return GatewayLink(connection, max_frame_bytes=limits.max_frame_bytes)
 

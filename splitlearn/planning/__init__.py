@@ -53,6 +53,7 @@ from splitlearn.planning.sizes import (
     role_of,
     segment_sizes,
     tensors_by_role,
+    unknown_targets,
 )
 from splitlearn.planning.step_time import Cores, Line, ideal_gain
 from splitlearn.planning.work import NOMINAL_SPEED, Rate, Speed
@@ -109,6 +110,7 @@ __all__ = [
     "sums_per_round",
     "tensors_by_role",
     "trunk_step_seconds",
+    "unknown_targets",
     "wire_bytes_per_token",
     "with_schedule",
 ]

@@ -91,6 +91,25 @@ def lora_parameters_of_layers(folder: ModelFolder, adapter: LoraAdapter) -> list
     return [_lora_parameters(folder, tensors, adapter) for tensors in _tensors_of_layers(folder)]
 
 
+def unknown_targets(folder: ModelFolder, adapter: LoraAdapter) -> tuple[list[str], list[str]]:
+    """Return those modules that LoRA is to adapt and no layer has, and the linear ones that layers have.
+
+    The former as the job names them, the latter by the last part of their names, each once.
+    """
+    modules = {
+        folder.parameter_of(info.name).removesuffix(".weight")
+        for tensors in _tensors_of_layers(folder)
+        for info in tensors
+        if len(info.shape) == _MATRIX_AXES and info.name.endswith(".weight")
+    }
+    unknown = [
+        target
+        for target in adapter.targets or ()
+        if not any(module == target or module.endswith("." + target) for module in modules)
+    ]
+    return unknown, sorted({module.rpartition(".")[2] for module in modules})
+
+
 def _lora_parameters(folder: ModelFolder, tensors: Iterable[TensorInfo], adapter: LoraAdapter) -> int:
     targets = adapter.targets or folder.family.lora_targets
     return sum(adapter.r * sum(info.shape) for info in tensors if _is_target(folder, info, targets))

@@ -11,6 +11,8 @@ pytestmark = pytest.mark.slow
 
 STEPS_BETWEEN = 9
 """Between a recovery and the next kill: no divisor of a round's twenty, so that kills come anywhere in it."""
+SHORT = {"rounds": 3}
+"""Of a job in which something is killed once."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,14 @@ def stage(
 
 @pytest.fixture(scope="module")
 def undisturbed(stage: Stage, inputs: StageInputs) -> Finished:
-    """The same job, let alone."""
+    """The job, let alone."""
     return stage.finish(stage.submit(inputs.job()))
+
+
+@pytest.fixture(scope="module")
+def short_undisturbed(stage: Stage, inputs: StageInputs) -> Finished:
+    """The shorter job, let alone."""
+    return stage.finish(stage.submit(inputs.job(**SHORT)))
 
 
 class TestEveryPart:
@@ -57,38 +65,38 @@ class TestEveryPart:
         assert stage.finish(job) == undisturbed
 
     def test_servers_api_and_gateway_killed_together_change_nothing(
-        self, stage: Stage, inputs: StageInputs, undisturbed: Finished
+        self, stage: Stage, inputs: StageInputs, short_undisturbed: Finished
     ) -> None:
-        job = stage.submit(inputs.job())
+        job = stage.submit(inputs.job(**SHORT))
         stage.wait_for_steps(STEPS_BETWEEN)
         parts = ("database", "broker", "api", "gateway", "worker-1")
         for part in reversed(parts):
             stage.kill(part)
         for part in parts:
             stage.start(part)
-        assert stage.finish(job) == undisturbed
+        assert stage.finish(job) == short_undisturbed
 
     def test_killed_before_a_worker_took_the_job_up_loses_no_task(
-        self, stage: Stage, inputs: StageInputs, undisturbed: Finished
+        self, stage: Stage, inputs: StageInputs, short_undisturbed: Finished
     ) -> None:
         """The broker keeps nothing on disk: a task that lay there is sent again."""
         stage.freeze("worker-1")
-        job = stage.submit(inputs.job())
+        job = stage.submit(inputs.job(**SHORT))
         stage.wait(lambda: stage.events(job, "lease_granted"), what="the dispatch")
         kill_and_start(stage, "broker")
         stage.thaw("worker-1")
-        assert stage.finish(job) == undisturbed
+        assert stage.finish(job) == short_undisturbed
 
     def test_killed_until_the_job_is_over_keeps_no_worker_from_the_next(
-        self, stage: Stage, inputs: StageInputs, undisturbed: Finished
+        self, stage: Stage, inputs: StageInputs, short_undisturbed: Finished
     ) -> None:
         """Celery acknowledges a task when it is over; where it cannot, the task must not count for ever."""
-        job = stage.submit(inputs.job())
+        job = stage.submit(inputs.job(**SHORT))
         stage.wait_for_steps(STEPS_BETWEEN)
         stage.kill("broker")
-        assert stage.finish(job) == undisturbed
+        assert stage.finish(job) == short_undisturbed
         stage.wait(
             lambda: "Cannot connect to redis" in stage.log_of("worker-1"), what="the worker's question"
         )
         stage.start("broker")
-        assert stage.finish(stage.submit(inputs.job())) == undisturbed
+        assert stage.finish(stage.submit(inputs.job(**SHORT))) == short_undisturbed

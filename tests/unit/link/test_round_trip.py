@@ -2,6 +2,7 @@ import asyncio
 
 from client_agent.training_loop import _Way
 from splitlearn.link import Link, WebsocketListener, connect_websocket, memory_pair
+from splitlearn.link.gateway import GatewayLink, _GatewayConnection
 
 
 def test_a_websockets_round_trip_is_that_of_its_last_ping() -> None:
@@ -28,6 +29,17 @@ def test_a_websockets_round_trip_is_that_of_its_last_ping() -> None:
     assert after is not None
     assert after > 0
     assert seconds > 0
+
+
+def test_through_a_gateway_it_is_the_shortest_ping() -> None:
+    connection = _GatewayConnection.__new__(_GatewayConnection)
+    connection.latency = 0.0
+    link = GatewayLink(connection, max_frame_bytes=1)
+    found = [link.round_trip_seconds]
+    for latency in (0.3, 0.1, 0.5):
+        connection.latency = latency
+        found.append(link.round_trip_seconds)
+    assert found == [None, 0.3, 0.1, 0.1]
 
 
 def test_a_link_that_is_no_websocket_has_none() -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from backend.db.models import Job, JobSilo, JobState, Lease, Metric, Silo, Worker
 from tests.unit.backend.conftest import ON_SQLITE_ALONE
-from tests.unit.backend.jobs.conftest import CAPABILITIES, Federation
+from tests.unit.backend.jobs.conftest import ANNOUNCED, CAPABILITIES, Federation
 
 pytestmark = ON_SQLITE_ALONE
 SPEED: dict[str, Any] = {
@@ -29,12 +29,15 @@ def plan(federation: Federation, **changes: Any) -> dict[str, Any]:
     return found
 
 
-def has_finished(federation: Federation, told: Mapping[str, Numbers], **changes: Any) -> uuid.UUID:
+def has_finished(
+    federation: Federation, told: Mapping[str, Numbers], *, replica: int | None = None, **changes: Any
+) -> uuid.UUID:
     """Let a job have ended now for these parties, after steps of which they told such numbers.
 
     Args:
         federation: Its parties: silos, and ``worker``, who hosted the trunk.
         told: By party and name, step by step.
+        replica: Which of several trunks the worker hosted.
         changes: Of the specification.
     """
     job_id = uuid.UUID(federation.submit(**changes))
@@ -45,19 +48,19 @@ def has_finished(federation: Federation, told: Mapping[str, Numbers], **changes:
         for party, numbers in told.items():
             if party == "worker":
                 worker = session.scalars(select(Worker)).one()
-                lease = Lease(
-                    job_id=job_id, replica=0, worker_id=worker.id, epoch=1, expires_at=now, released_at=now
-                )
+                lease = Lease(job_id=job_id, replica=replica or 0, worker_id=worker.id, epoch=1)
+                lease.expires_at = lease.released_at = now
                 lease.worker_epoch = worker.epoch
                 session.add(lease)
             else:
                 silo = session.scalars(select(Silo).where(Silo.name == party)).one()
                 part = session.get_one(JobSilo, (job_id, silo.id))
                 part.finish_outcome, part.finished_at = "completed", now
-            kind = "worker" if party == "worker" else "silo"
+            name_of = "worker:worker" if party == "worker" else f"silo:{party}"
+            name_of += "" if replica is None else f"/r{replica}"
             for name, values in numbers.items():
                 for step, value in enumerate(values):
-                    key = {"job_id": job_id, "party": f"{kind}:{party}", "name": name, "round": 0}
+                    key = {"job_id": job_id, "party": name_of, "name": name, "round": 0}
                     session.add(Metric(**key, step=step, value=value, received_at=now))
     return job_id
 
@@ -81,6 +84,8 @@ class TestPlan:
     def test_with_nobody_there_it_says_so(self, federation: Federation) -> None:
         federation.clock.advance(seconds=200)
         assert plan(federation)["assumptions"][0].startswith("no worker can take it now")
+        replicated = plan(federation, schedule="hierarchical", replicas=2)["assumptions"]
+        assert "2 replicas take turns at 1 worker" in replicated
 
     def test_counts_the_secure_sums(self, federation: Federation) -> None:
         assert (plan(federation)["wire_bytes_per_sum"], plan(federation)["sums_per_round"]) == (0, 0)
@@ -107,6 +112,31 @@ class TestWorker:
         )
         assert apart == pytest.approx(0.5)
         assert 0.5 < together < 1.0
+
+    @pytest.mark.parametrize("replica", [0, 1])
+    def test_is_known_by_the_replica_that_it_hosted(self, federation: Federation, replica: int) -> None:
+        tell_speed(federation)
+        federation.add_silo("west")
+        names = ("north", "south", "west")
+        asked = {"silos": [{"name": name, "dataset": "notes"} for name in names]}
+        has_finished(
+            federation,
+            {"worker": computed(0.7)},
+            replica=replica,
+            **asked,
+            silo_blocks="local",
+            schedule="hierarchical",
+            replicas=2,
+        )
+        share = asked["silos"][:2] if replica == 0 else asked["silos"][2:]
+        assert plan(federation, silos=share)["trunk_seconds_per_step"] == pytest.approx(0.7)
+
+    def test_is_not_known_by_a_meeting_of_replicas(self, federation: Federation) -> None:
+        tell_speed(federation)
+        has_finished(federation, {"worker": computed(0.5)})
+        two = {"schedule": "hierarchical", "replicas": 2}
+        has_finished(federation, {"worker": computed(0.7)}, replica=2, **two)
+        assert plan(federation)["trunk_seconds_per_step"] == pytest.approx(0.5)
 
     def test_may_have_another_device_since_its_last_start(self, federation: Federation) -> None:
         tell_speed(federation)
@@ -143,11 +173,23 @@ class TestSilo:
 
     def test_round_trip_is_the_shortest_and_twice_in_a_step(self, federation: Federation) -> None:
         steps = []
-        for seconds in (1.02, 2.02):
+        for seconds in (2.02, 1.02, 3.0):
             trips = {"round_trip_seconds": (seconds, seconds + 7)}
             has_finished(federation, {"north": {**computed(0.5), **trips}})
             steps.append(plan(federation)["seconds_per_step"])
-        assert steps[1] - steps[0] == pytest.approx(2.0)
+        assert steps[0] - steps[1] == pytest.approx(2.0)
+        assert steps[1] == steps[2]
+        said = "round trips between silo and gateway, the shortest ping of its last jobs: north 1.02e+03 ms"
+        assert said in plan(federation)["assumptions"]
+
+    def test_speed_of_a_job_of_another_kind_is_said_to_be_that(self, federation: Federation) -> None:
+        tell_speed(federation)
+        has_finished(federation, {"north": computed(0.5), "south": computed(0.5), "worker": computed(0.7)})
+        assert not any("the speed of" in said for said in plan(federation)["assumptions"])
+        found = plan(federation, gradient_checkpointing=True, adapter={"kind": "full"})["assumptions"]
+        is_by = "is by a job with another adapter and another gradient_checkpointing: it may be far off"
+        assert f"the speed of worker 'worker' {is_by}" in found
+        assert f"the speed of north, south {is_by}" in found
 
 
 class TestRows:
@@ -165,6 +207,20 @@ class TestRows:
         assert self.seconds(federation, **rows) == pytest.approx((0.5, 0.7))
         said = "rows are as long as in an earlier job: of 512 tokens, north's 64, south's 64 in the mean"
         assert said in plan(federation, **rows)["assumptions"]
+
+    def test_of_a_data_set_are_found_behind_those_of_another(self, federation: Federation) -> None:
+        notes = federation.spec()["silos"]
+        north = federation.parties["north"]
+        more = [ANNOUNCED, {**ANNOUNCED, "name": "letters"}]
+        north.ok("PUT", "/silo/datasets", {"datasets": more})
+        letters = [{"name": "north", "dataset": "letters"}, notes[1]]
+        rows = {"batch_size": 4, "max_tokens": 512}
+        for silos, seconds, length in ((notes, 0.5, 64.0), (letters, 3.0, 500.0)):
+            told = {**computed(seconds), "valid_tokens": [4 * length]}
+            has_finished(federation, {"north": told}, **rows, silos=silos)
+        for silos, seconds in ((notes, 0.5), (letters, 3.0)):
+            found = plan(federation, **rows, silos=silos)
+            assert found["silo_seconds_per_step"] == pytest.approx(seconds)
 
     def test_of_another_length_are_taken_for_the_longest(self, federation: Federation) -> None:
         tell_speed(federation)

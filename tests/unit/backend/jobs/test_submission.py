@@ -174,6 +174,27 @@ class TestSiloBlocks:
         assert "freeze_a" in note
 
 
+class TestTargets:
+    @ON_SQLITE_ALONE
+    def test_that_no_layer_has_are_refused_by_name(self, federation: Federation) -> None:
+        for target in ("zzz", "lm_head", "roj"):
+            adapter = {"kind": "lora", "targets": ["q_proj", target]}
+            refused = federation.world.admin(
+                "POST", "/jobs/plan", {"spec": federation.spec(adapter=adapter)}
+            ).json()
+            assert refused["code"] == "spec"
+            said = (
+                f"adapter.targets: {target!r} is no linear module of the model's layers; choose among q_proj"
+            )
+            assert said in refused["message"]
+
+    @ON_SQLITE_ALONE
+    def test_may_be_named_in_full(self, federation: Federation) -> None:
+        for target in ("q_proj", "self_attn.q_proj", "model.layers.1.self_attn.q_proj"):
+            adapter = {"kind": "lora", "targets": [target]}
+            federation.world.admin.ok("POST", "/jobs/plan", {"spec": federation.spec(adapter=adapter)})
+
+
 class TestClone:
     @ON_SQLITE_ALONE
     def test_is_the_same_job_where_nothing_changes(self, federation: Federation) -> None:
