@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -78,14 +77,12 @@ class _Past:
 
     Attributes:
         job: The job.
-        manifest: Of its model.
         party: Whose numbers are the party's.
         dataset: The silo's; None for a worker.
         at_once: How many silos the trunk served at once.
     """
 
     job: Job
-    manifest: Any
     party: str
     dataset: str | None = None
     at_once: int = 1
@@ -94,8 +91,12 @@ class _Past:
     def spec(self) -> JobSpec:
         return _parsed(self.job.spec_bytes)
 
-    def cut(self) -> tuple[ModelFolder, Cut]:
-        folder = ModelManifest.model_validate(self.manifest).folder()
+    def cut(self, session: Session) -> tuple[ModelFolder, Cut] | None:
+        """Return the model and where it was cut; None where nothing is known of it any more."""
+        model = session.get(Model, self.job.model_id) if self.job.model_id else None
+        if model is None or model.manifest is None:
+            return None
+        folder = ModelManifest.model_validate(model.manifest).folder()
         layers = self.spec.silos[0].cut
         return folder, folder.cut(bottom_layers=layers.bottom_layers, top_layers=layers.top_layers)
 
@@ -109,22 +110,21 @@ def experience_of(session: Session, spec: JobSpec, silo: Silo) -> SiloExperience
         silo: The silo.
     """
     query = (
-        select(Job, Model.manifest, JobSilo.dataset)
+        select(Job, JobSilo.dataset)
         .join(JobSilo, JobSilo.job_id == Job.id)
-        .join(Model, Model.id == Job.model_id)
         .where(JobSilo.silo_id == silo.id, JobSilo.finish_outcome == "completed")
         .order_by(JobSilo.finished_at.desc())
         .limit(_LOOKED_AT)
     )
     party = silo_party(silo.name)
-    newest = [_Past(job, manifest, party, dataset) for job, manifest, dataset in session.execute(query).all()]
+    newest = [_Past(job, party, dataset) for job, dataset in session.execute(query).all()]
     dataset = spec.silos[spec.silo_index(silo.name)].dataset
     speed = None
     for past in sorted(newest, key=lambda past: _likeness(spec, past, dataset), reverse=True):
         computed = usual(_numbers(session, past.job, "compute_seconds", party))
-        if computed is not None and past.manifest is not None:
+        if computed is not None and (cut := past.cut(session)) is not None:
             place = SiloPlace(NOMINAL_SPEED, row_tokens=_length(session, past))
-            usually = silo_step_seconds(past.spec, *past.cut(), place)
+            usually = silo_step_seconds(past.spec, *cut, place)
             speed = KnownSpeed(NOMINAL_SPEED.times(usually / computed), _unlike(spec, past))
             break
     lengths = (_length(session, past) for past in newest if _has_the_same_rows(spec, past, dataset))
@@ -142,9 +142,8 @@ def speed_of_worker(session: Session, spec: JobSpec, worker: Worker, told: Speed
         told: Its speed by its own test, which a busy machine slows down.
     """
     query = (
-        select(Job, Model.manifest, Lease.replica)
+        select(Job, Lease.replica)
         .join(Lease, Lease.job_id == Job.id)
-        .join(Model, Model.id == Job.model_id)
         .where(
             Lease.worker_id == worker.id,
             Lease.released_at.is_not(None),
@@ -156,16 +155,16 @@ def speed_of_worker(session: Session, spec: JobSpec, worker: Worker, told: Speed
         .limit(_LOOKED_AT)
     )
     newest = []
-    for job, manifest, replica in session.execute(query).all():
+    for job, replica in session.execute(query).all():
         earlier = _parsed(job.spec_bytes)
         if replica < len(earlier.shares):  # no meeting
             at_once = 1 if earlier.takes_turns else len(earlier.shares[replica])
-            newest.append(_Past(job, manifest, worker_party(job, worker.name, replica), at_once=at_once))
+            newest.append(_Past(job, worker_party(job, worker.name, replica), at_once=at_once))
     for past in sorted(newest, key=lambda past: _likeness(spec, past), reverse=True):
         computed = usual(_numbers(session, past.job, "compute_seconds", past.party))
-        if computed is not None and past.manifest is not None:
+        if computed is not None and (cut := past.cut(session)) is not None:
             places = [SiloPlace(told, row_tokens=_length(session, past))] * past.at_once
-            usually = trunk_step_seconds(past.spec, *past.cut(), told, places)
+            usually = trunk_step_seconds(past.spec, *cut, told, places)
             return KnownSpeed(told.times(usually / computed), _unlike(spec, past))
     return KnownSpeed(told)
 
