@@ -155,7 +155,7 @@ def check(
         manifest.folder().cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
     except ModelError as error:
         raise InvalidCutError(error.message) from error
-    _refuse_unknown_targets(spec, manifest)
+    _refuse_unfit(spec, manifest)
     silos = tuple(_silo(session, part, spec, project.organization_id, lock=lock) for part in spec.silos)
     named = spec.model_copy(update={"model": f"{model.name}{_SEPARATOR}{manifest.digest()}"})
     if start is not None:
@@ -174,7 +174,14 @@ def check(
     )
 
 
-def _refuse_unknown_targets(spec: JobSpec, manifest: ModelManifest) -> None:
+def _refuse_unfit(spec: JobSpec, manifest: ModelManifest) -> None:
+    """Refuse rows that the model has no positions for, and adapters of modules that it has not."""
+    positions = manifest.folder().positions
+    if positions is not None and spec.max_tokens > positions:
+        raise InvalidSpecError(
+            f"max_tokens: {spec.max_tokens} is more than the {positions} positions of the model; give "
+            f"{positions} or less"
+        )
     if not isinstance(spec.adapter, LoraAdapter):
         return
     unknown, known = unknown_targets(manifest.folder(), spec.adapter)

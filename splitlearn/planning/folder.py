@@ -14,6 +14,7 @@ from splitlearn.planning.headers import TensorInfo, read_header
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+_POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 MAX_JSON_BYTES = 64 << 20
 
 
@@ -101,6 +102,12 @@ class ModelFolder:
     def tensors(self) -> list[TensorInfo]:
         """Return every tensor; reads the headers of all files."""
         return [self.tensor(name) for name in self.files]
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens a row may have, by the model's configuration; None where that does not say."""
+        found = next((self.config[key] for key in _POSITION_LIMITS if key in self.config), None)
+        return found if isinstance(found, int) else None
 
     @cached_property
     def sources(self) -> Mapping[str, tuple[str, ...]]:

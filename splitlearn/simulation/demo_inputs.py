@@ -27,8 +27,6 @@ from splitlearn.tasks import (
     row_texts,
 )
 
-_POSITION_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-
 
 @dataclass(frozen=True, repr=False)
 class Rows:
@@ -167,8 +165,8 @@ def prepare_inputs(options: DemoOptions, rows: Rows, *, folder: ModelFolder | No
 def _refuse_unfit(spec: JobSpec, folder: ModelFolder) -> None:
     cut = spec.silos[0].cut
     folder.cut(bottom_layers=cut.bottom_layers, top_layers=cut.top_layers)
-    positions = next((folder.config[key] for key in _POSITION_LIMITS if key in folder.config), None)
-    if isinstance(positions, int) and spec.max_tokens > positions:
+    positions = folder.positions
+    if positions is not None and spec.max_tokens > positions:
         raise SpecError(
             f"--max-tokens {spec.max_tokens} is more than the {positions} positions of {spec.model}; "
             f"give --max-tokens {positions} or less"

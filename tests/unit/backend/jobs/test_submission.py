@@ -4,8 +4,10 @@ import base64
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from backend.background import _renew_keys
+from backend.db.models import Model
 from backend.federation.signer import SIGNER_NAME
 from backend.jobs.submission import merge_patch
 from splitlearn.identity import (
@@ -172,6 +174,19 @@ class TestSiloBlocks:
         asked = {"spec": federation.spec(silos=three, adapter={"kind": "lora"})}
         (note,) = federation.world.admin.ok("POST", "/jobs/plan", asked)["notes"]
         assert "freeze_a" in note
+
+
+class TestRows:
+    @ON_SQLITE_ALONE
+    def test_longer_than_the_model_has_positions_for_are_refused(self, federation: Federation) -> None:
+        with federation.world.server.database.write() as session:
+            model = session.scalars(select(Model)).one()
+            config = {**model.manifest["config"], "max_position_embeddings": 512}
+            model.manifest = {**model.manifest, "config": config}
+        federation.world.admin.ok("POST", "/jobs/plan", {"spec": federation.spec(max_tokens=512)})
+        refused = federation.world.admin("POST", "/jobs", {"spec": federation.spec(max_tokens=513)}).json()
+        said = "max_tokens: 513 is more than the 512 positions of the model; give 512 or less"
+        assert (refused["code"], refused["message"]) == ("spec", said)
 
 
 class TestTargets:
