@@ -29,6 +29,8 @@ from tests.unit.backend.cli.conftest import listening as listening  # noqa: PLC0
 
 load_all_checks()
 EXAMPLES = 6
+LIKE_ANOTHER = {"auditor", "foreign_admin", "researcher"}
+"""Callers who are answered as the admin is, or refused: whom what is refused, the route matrix says."""
 CHECKS = [
     status_code_conformance,
     content_type_conformance,
@@ -125,7 +127,10 @@ def ask_everything(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize(
+    "caller",
+    [pytest.param(caller, marks=[pytest.mark.long] if caller in LIKE_ANOTHER else []) for caller in CALLERS],
+)
 def test_answers_as_documented(restore: Restored, listening: Listening, caller: str) -> None:
     stage = restore.stage
     restore()

@@ -94,7 +94,14 @@ def _fair_again(country: Country) -> Iterator[None]:
 
 
 class TestLine:
-    @pytest.mark.parametrize("kind", WEATHERS)
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "breaks at any byte",
+            "repeats messages",
+            pytest.param("is slow", marks=pytest.mark.long),
+        ],
+    )
     def test_costs_no_step_and_no_bit(
         self, kind: str, country: Country, inputs: StageInputs, undisturbed: Finished
     ) -> None:

@@ -8,7 +8,7 @@ from bench.stage import Finished, OwnServer, Stage, StageInputs, make_inputs
 from splitlearn.spec import EvaluationSpec, JobSpec
 from tests.faults.platform.stage import kill_and_start
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROUNDS, STEPS_PER_ROUND = 4, 10
 REPLICAS = 2
@@ -52,7 +52,6 @@ def undisturbed(stage: Stage, spec: JobSpec) -> Finished:
 
 
 class TestReplicas:
-    @pytest.mark.long
     def test_every_part_killed_while_they_train_changes_nothing(
         self, stage: Stage, spec: JobSpec, undisturbed: Finished
     ) -> None:
@@ -67,8 +66,8 @@ class TestReplicas:
         "part",
         [
             "worker-1",
-            pytest.param("child", marks=pytest.mark.long),
-            pytest.param("api", marks=pytest.mark.long),
+            "child",
+            "api",
         ],
     )
     def test_a_part_killed_while_they_meet_changes_nothing(
