@@ -40,7 +40,9 @@ from splitlearn.tasks import write_records
 T = TypeVar("T")
 ENDED = frozenset({"completed", "failed", "cancelled"})
 WAIT_SECONDS = 420.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.1
+_END_POLL_SECONDS = 0.5
+"""For a job's end: every question costs the API some 25 ms of the cores that the job trains on."""
 _STOP_SECONDS = 20.0
 _FIRST_ADMIN = re.compile(r"user (\S+), password (\S+)")
 
@@ -314,7 +316,8 @@ class Stage:
             found = self.job(job)
             return found if found["state"] in ENDED else None
 
-        found = self.wait(ended, what=f"the end of job {job}", timeout_seconds=timeout_seconds)
+        what = f"the end of job {job}"
+        found = self.wait(ended, what=what, timeout_seconds=timeout_seconds, pause_seconds=_END_POLL_SECONDS)
         if found["state"] != "completed":
             raise TrainingError(f"the job is {found['state']}: {found['reason']}; logs in {self.folder}/logs")
 
@@ -351,7 +354,14 @@ class Stage:
         steps: int = self.wait(done, what=f"{number} more steps")
         return steps
 
-    def wait(self, find: Callable[[], T], *, what: str, timeout_seconds: float = WAIT_SECONDS) -> Any:
+    def wait(
+        self,
+        find: Callable[[], T],
+        *,
+        what: str,
+        timeout_seconds: float = WAIT_SECONDS,
+        pause_seconds: float = _POLL_SECONDS,
+    ) -> Any:
         """Ask until something is found; returns it.
 
         Raises:
@@ -361,7 +371,7 @@ class Stage:
         while not (found := find()):
             if time.monotonic() > deadline:
                 raise ProcessError(f"{what} did not come within {timeout_seconds:g} s; logs in {self.folder}")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause_seconds)
         return found
 
 

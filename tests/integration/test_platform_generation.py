@@ -89,7 +89,7 @@ class Platform:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not is_so():
             assert time.monotonic() < deadline, f"{what}: {self.sessions()[:2]}; {self.stage.folder}"
-            time.sleep(0.05)
+            time.sleep(0.2)  # a question takes some 25 ms of the cores
 
 
 class Begun:

@@ -57,7 +57,7 @@ from splitlearn.tasks import BatchPlan, EvaluationPlan, SiloData
 from splitlearn.training import CheckpointStore, SiloTrainer
 from splitlearn.wire import Codec
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.1
 WORKER = "gpu-1"
 
 

@@ -12,7 +12,7 @@ from splitlearn.loopback import UNPROXIED
 
 _API = "/api/v1"
 _TIMEOUT_SECONDS = 30.0
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.25
 _DATA = "data: "  # a line of server-sent events
 
 

@@ -20,7 +20,8 @@ from splitlearn.simulation.results import SiloResult, SimulationResult, Status
 from splitlearn.spec import ChoiceTask, JobSpec
 from splitlearn.tasks import Record, SiloData, write_records
 
-LOOK_SECONDS = 0.3
+LOOK_SECONDS = 0.5
+"""Two questions each, of some 25 ms of a core that the parties could train on."""
 _READY_SECONDS = 120.0
 _PAGE = 1000
 _POINT = ("party", "name", "round", "step", "value")
