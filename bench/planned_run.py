@@ -55,7 +55,7 @@ class PlannedAnswer(BaseModel):
         step_seconds: Of the trunk's steps that count, as the silos told.
         step_bytes: Of one silo, both directions.
         planned_step_seconds: ``seconds_per_step`` of the plan.
-        planned_step_bytes: ``max_wire_bytes_per_step``: of rows of ``max_tokens``.
+        planned_step_bytes: ``wire_bytes_per_step`` of the plan.
         assumptions: What the plan took for known.
     """
 
@@ -109,7 +109,7 @@ def _plan_and_train(request: PlannedRequest, control_plane: ControlPlane, first:
         step_seconds=tuple(_counted(request, seconds)),
         step_bytes=statistics.fmean(wire) / request.second.steps_per_round,
         planned_step_seconds=planned["seconds_per_step"],
-        planned_step_bytes=planned["max_wire_bytes_per_step"],
+        planned_step_bytes=planned["wire_bytes_per_step"],
         assumptions=tuple(planned["assumptions"]),
     )
 

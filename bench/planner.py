@@ -4,9 +4,8 @@ Each row trains one shape under one schedule, in one process whose parties share
 planner (splitlearn.planning) for the same. The process measures its own speed before and after it trains,
 and the planner gets the mean: what else the machine does, both meet. The rows ``platform`` are jobs of a real
 platform on this machine, planned by its control plane from what a job before told of its parties. It takes
-every party for one with a core of its own, so no more of them compute at once than there are cores. Where
-rows are of several lengths, the bytes planned are the most that there can be. Memory is measured role by role
-in processes of their own, as in bench.party_memory.
+every party for one with a core of its own, so no more of them compute at once than there are cores. Memory
+is measured role by role in processes of their own, as in bench.party_memory.
 
 ``of it``: what was predicted as a share of what was measured; the target is 0.75 to 1.25.
 """

@@ -224,7 +224,8 @@ class PlanAnswer(Answer):
     Attributes:
         schedule: How it would be run, and why.
         wire_bytes_per_token: Tensor bytes per valid token and step, both directions.
-        max_wire_bytes_per_step: Of one silo, where every row has ``max_tokens`` tokens; with envelopes.
+        wire_bytes_per_step: Of one silo, with envelopes; rows as long as ``assumptions`` say.
+        max_wire_bytes_per_step: Likewise, where every row has ``max_tokens`` tokens.
         wire_bytes_per_sum: Of one silo in a secure sum of the silos' blocks, both directions.
         sums_per_round: Such sums in a round; 0 where blocks are not averaged.
         total_steps: Optimiser steps of the trunk.
@@ -241,6 +242,7 @@ class PlanAnswer(Answer):
     model: str
     schedule: ScheduleAnswer
     wire_bytes_per_token: int
+    wire_bytes_per_step: int
     max_wire_bytes_per_step: int
     wire_bytes_per_sum: int
     sums_per_round: int

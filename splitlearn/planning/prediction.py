@@ -77,8 +77,9 @@ class Prediction:
         step_seconds: Of one optimiser step: of one silo's batch where silos take turns, else of every silo's.
         round_seconds: Of a round: ``steps_per_round`` steps of every silo, the secure sums included;
             evaluation and checkpoints are not.
-        step_bytes: Of one silo in one of its steps, both directions, secure sums not included; with rows of
-            ``max_tokens``, so at most.
+        step_bytes: Of one silo in one of its steps, in the mean over the silos, both directions, secure sums
+            not included.
+        max_step_bytes: Likewise, where every row is ``max_tokens`` long.
         sum_bytes: Of one silo in one secure sum of its blocks, both directions; 0 where there is none.
         sums_per_round: How many of these a round has.
         silo_seconds: What the slowest silo computes in a step of its own.
@@ -88,6 +89,7 @@ class Prediction:
     step_seconds: float
     round_seconds: float
     step_bytes: int
+    max_step_bytes: int
     sum_bytes: int
     sums_per_round: int
     silo_seconds: float
@@ -119,10 +121,12 @@ def predict(spec: JobSpec, folder: ModelFolder, cut: Cut, around: Surroundings) 
     lines = [place.line for place in around.silos.values()]
     sum_seconds = max(_SUM_ROUND_TRIPS * line.round_trip_seconds + line.seconds(num_bytes) for line in lines)
     silos_in_turn = max(map(len, spec.shares)) if spec.takes_turns else 1
+    micro_batches = spec.accumulation_steps
     return Prediction(
         step_seconds=step_of_all / silos_in_turn,
         round_seconds=step_of_all * spec.steps_per_round + sums * sum_seconds,
-        step_bytes=_batch_bytes(spec, folder, spec.max_tokens) * spec.accumulation_steps,
+        step_bytes=round(statistics.fmean(cost.bytes_per_batch for cost in costs.values()) * micro_batches),
+        max_step_bytes=_batch_bytes(spec, folder, spec.max_tokens) * micro_batches,
         sum_bytes=num_bytes,
         sums_per_round=sums,
         silo_seconds=max(_computed(spec, cost) for cost in costs.values()),

@@ -30,7 +30,7 @@ from tests.unit.backend.cli.conftest import listening as listening  # noqa: PLC0
 load_all_checks()
 EXAMPLES = 6
 LIKE_ANOTHER = {"auditor", "foreign_admin", "researcher"}
-"""Callers who are answered as the admin is, or refused: whom what is refused, the route matrix says."""
+"""Callers who get an admin's answers or a refusal; the matrix of routes says which."""
 CHECKS = [
     status_code_conformance,
     content_type_conformance,

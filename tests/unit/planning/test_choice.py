@@ -29,7 +29,7 @@ def candidates(spec: JobSpec, *rows: tuple[str, int, float, float]) -> list[Cand
 
 
 def predicted(seconds: float) -> Prediction:
-    return Prediction(seconds, seconds, 0, 0, 0, 0.0, 0.0)
+    return Prediction(seconds, seconds, 0, 0, 0, 0, 0.0, 0.0)
 
 
 def choose(*rows: tuple[str, int, float, float], hosts: tuple[float, ...]) -> Choice:

@@ -63,7 +63,8 @@ class TestPredict:
         asked_short = predict(job(max_tokens=8), folder, cut_of(folder), longest)
         assert half.step_seconds == pytest.approx(asked_short.step_seconds)
         assert half.step_seconds < full.step_seconds
-        assert half.step_bytes == full.step_bytes
+        assert half.max_step_bytes == full.max_step_bytes == full.step_bytes
+        assert half.step_bytes == asked_short.step_bytes
 
     def test_of_silos_with_rows_of_two_lengths_the_trunk_computes_both(self) -> None:
         folder, spec = llama(), job(2)

@@ -233,8 +233,12 @@ class TestRows:
         said = "the rows of north, south are taken for max_tokens long each: 511"
         assert said in plan(federation, batch_size=4, max_tokens=511)["assumptions"]
 
-    def test_bytes_are_always_the_most_that_there_can_be(self, federation: Federation) -> None:
+    def test_bytes_go_by_them_beside_the_most_that_there_can_be(self, federation: Federation) -> None:
         rows = {"batch_size": 4, "max_tokens": 512}
-        before = plan(federation, **rows)["max_wire_bytes_per_step"]
-        has_finished(federation, {"north": {**computed(0.5), "valid_tokens": [64.0]}}, **rows)
-        assert plan(federation, **rows)["max_wire_bytes_per_step"] == before
+        before = plan(federation, **rows)
+        assert before["wire_bytes_per_step"] == before["max_wire_bytes_per_step"]
+        told = {**computed(0.5), "valid_tokens": [4 * 64.0]}
+        has_finished(federation, {"north": told, "south": told}, **rows)
+        after = plan(federation, **rows)
+        assert after["max_wire_bytes_per_step"] == before["max_wire_bytes_per_step"]
+        assert after["wire_bytes_per_step"] == pytest.approx(before["wire_bytes_per_step"] / 8, rel=0.1)
